@@ -1,0 +1,44 @@
+# chinwag: build, run, test. `make help` lists everything.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
+.PHONY: all server client run test check help bench clean toolchain
+.DEFAULT_GOAL := all
+
+PORT ?= 4000
+BLOCK ?= 60
+TIMEOUT ?= 120
+
+all: server client ## build ./server and ./client
+
+server client: toolchain
+	@cargo build --release --locked --quiet --bin $@
+	@cp target/release/$@ $@.new && mv -f $@.new $@
+
+run: server ## build and run the server: PORT=4000 BLOCK=60 TIMEOUT=120
+	@echo "join from another terminal with: nc 127.0.0.1 $(PORT)   (names are in Credentials.txt)"
+	@./server $(PORT) $(BLOCK) $(TIMEOUT)
+
+test: toolchain ## everything that CI runs
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets --quiet -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" cargo doc --locked --no-deps --quiet
+	@if cargo tree --locked --edges normal,build,dev --invert tokio >/dev/null 2>&1; then \
+		echo "error: an async runtime is in the tree"; exit 1; fi
+	@mkdir -p target; status=0; \
+		cargo test --locked --no-fail-fast 2>&1 | tee target/test.log || status=$$?; \
+		awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
+			END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 }' \
+			target/test.log && exit $$status
+
+clean: ## remove what was built
+	cargo clean
+	rm -f server client
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z ]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+toolchain:
+	@command -v cargo >/dev/null || { echo "error: cargo is missing; install Rust 1.95 or later with rustup"; exit 1; }
+	@command -v cc >/dev/null || { echo "error: a C compiler is missing (SQLite needs it); on Debian: apt install gcc"; exit 1; }

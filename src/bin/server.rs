@@ -1,0 +1,138 @@
+//! `server <port> <block> <timeout>`: arguments, run, exit code.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chinwag::server::store::Place;
+use chinwag::server::{self, Config, Running, credentials};
+use clap::Parser;
+
+/// A chat server for many users: netcat is all they need.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// TCP port to listen on; 0 takes any free one and says which
+    port: u16,
+    /// Seconds for which three wrong passwords block a user name; 0 blocks nobody
+    block: u32,
+    /// Seconds without a command after which a user is logged out; at least 1
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    timeout: u32,
+    /// Address to listen on instead of loopback; may be given more than once
+    #[arg(long, value_name = "ADDR")]
+    bind: Vec<IpAddr>,
+    /// File with a name and a password per line [default: Credentials.txt, then credentials.txt]
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
+    /// Let unknown names log in: the first password they give becomes theirs
+    #[arg(long)]
+    allow_new_users: bool,
+    /// Hide users who have blocked the asker from whoelse, whoelsesince and status
+    #[arg(long)]
+    hide_blockers: bool,
+    /// File for what must survive a restart [default: chinwag.db beside the credentials]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Keep nothing on disk
+    #[arg(long, conflicts_with = "data")]
+    ephemeral: bool,
+    /// Log what happens, to standard error; RUST_LOG chooses more finely
+    #[arg(short = 'd', long)]
+    debug: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  server 4000 60 120                      block for 60 s, log out after 120 s of silence
+  server 4000 60 120 --ephemeral          a clean server for a marking run
+  server 4000 60 120 --bind 0.0.0.0       let other machines connect
+Join with: nc 127.0.0.1 4000";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log(arguments.debug);
+    let config = match configure(arguments) {
+        Ok(config) => config,
+        Err((error, hint)) => return fail(&error, &hint),
+    };
+    let running = match server::start(&config) {
+        Ok(running) => running,
+        Err(error) => return fail(&error.to_string(), &error.hint()),
+    };
+    if let Err(error) = stop_on_signal(&running) {
+        return fail(&format!("cannot catch signals: {error}"), "");
+    }
+    announce(&running);
+    match running.wait() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => fail("a thread of the server died", "run again with -d and report what it says"),
+    }
+}
+
+fn start_log(debug: bool) {
+    let level = if debug { "debug" } else { "error" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+}
+
+fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
+    let credentials = match arguments.credentials {
+        Some(path) => path,
+        None => credentials::find_default(Path::new("")).ok_or_else(|| {
+            let error = "there is no Credentials.txt in this folder".to_owned();
+            (error, "write one with a line `name password` per user, or use --credentials FILE".to_owned())
+        })?,
+    };
+    let data = match arguments.data {
+        _ if arguments.ephemeral => Place::Memory,
+        Some(path) => Place::File(path),
+        None => Place::File(credentials.with_file_name("chinwag.db")),
+    };
+    Ok(Config {
+        port: arguments.port,
+        block: arguments.block,
+        timeout: arguments.timeout,
+        bind: arguments.bind,
+        credentials,
+        data,
+        allow_new_users: arguments.allow_new_users,
+        hide_blockers: arguments.hide_blockers,
+    })
+}
+
+/// The first signal stops in order, the second at once.
+fn stop_on_signal(running: &Running) -> Result<(), ctrlc::Error> {
+    let stopper = running.stopper();
+    let stopping = AtomicBool::new(false);
+    ctrlc::set_handler(move || {
+        if stopping.swap(true, Ordering::Relaxed) {
+            #[allow(clippy::disallowed_methods, reason = "the second signal asks for just this")]
+            std::process::exit(130);
+        }
+        let stopper = stopper.clone();
+        // In a thread of its own, so that a second signal is heard meanwhile.
+        std::thread::spawn(move || stopper.stop());
+    })
+}
+
+fn announce(running: &Running) {
+    let mut out = std::io::stdout().lock();
+    let lines = running.addresses.iter().map(|address| format!("listening on {address}"));
+    for line in lines.chain(running.notes.iter().cloned()) {
+        // A server whose standard output is closed serves all the same.
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = out.flush();
+}
+
+fn fail(error: &str, hint: &str) -> ExitCode {
+    let mut err = std::io::stderr().lock();
+    // With standard error closed there is nobody left to tell.
+    let _ = writeln!(err, "error: {error}");
+    if !hint.is_empty() {
+        let _ = writeln!(err, "hint: {hint}");
+    }
+    ExitCode::FAILURE
+}

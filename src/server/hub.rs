@@ -1,0 +1,736 @@
+//! The state thread: takes what waits, lets the state decide, writes, stores. It is the only
+//! thread that touches the state, and it never blocks on anything but its own input.
+//!
+//! One round: wait for an input and take up to [`INPUTS_PER_BATCH`] more; cut lines and hand
+//! them to [`State::handle`]; carry out the effects, in order, into the clients' outboxes; send
+//! once per touched client; hand the collected records to the store if it has nothing to do.
+//!
+//! What it does not do: it decides nothing that a user can notice, beyond the order of turns and
+//! when a connection counts as broken.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Shutdown};
+use std::ops::Range;
+use std::sync::Arc;
+use std::thread::Thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use socket2::SockRef;
+
+use super::flusher::{Flusher, Piece};
+use super::ids::{ConnId, IdMap};
+use super::outbox::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_PATIENT, Outbox, Sent};
+use super::session::{Chunk, Connection, End};
+use super::state::{Effect, Event, Parting, Record, State};
+use super::store::{Job, Report};
+use crate::clock::Clock;
+use crate::wire::Notice;
+use crate::wire::line::{Line, LineCutter};
+use crate::wire::text::Speller;
+use crate::wire::time::Moment;
+
+/// Inputs that may wait for the hub; then the readers wait, and TCP makes the clients wait.
+pub(super) const INPUTS_MAX: usize = 1024;
+
+/// Inputs taken between two rounds of sending.
+const INPUTS_PER_BATCH: usize = 512;
+
+/// Lines of one client taken before the others have their turn.
+const LINES_PER_TURN: usize = 64;
+
+/// How long a closing client may take to read what waits for it, in milliseconds.
+const FLUSH_MILLIS_MAX: i64 = 10_000;
+
+/// The same for a client that is cut off because it does not read, in milliseconds.
+const CUT_MILLIS_MAX: i64 = 1_000;
+
+/// How long the peer's own end is waited for after ours, in milliseconds.
+const LINGER_MILLIS: i64 = 1_000;
+
+/// How long records may wait for others when nobody's answer depends on them, in milliseconds.
+const UNAWAITED_MILLIS_MAX: i64 = 1_000;
+
+/// How long a stop may take before the remaining clients are dropped, in milliseconds.
+const STOP_MILLIS_MAX: i64 = 3_000;
+
+/// How long the store may take after that, in milliseconds.
+const LAST_STORE_MILLIS_MAX: i64 = 1_500;
+
+/// What the threads tell the hub.
+#[derive(Debug)]
+pub(super) enum Input {
+    /// A connection and its reader; the first word about it.
+    Opened { conn: ConnId, peer: IpAddr, connection: Arc<Connection>, reader: Thread },
+    /// Bytes that the client sent.
+    Bytes(ConnId, Chunk),
+    /// The reader has ended; its last word.
+    Ended(ConnId, End),
+    /// The flusher has written a client's piece, or could not.
+    Flushed(ConnId, bool),
+    /// The store has done its job.
+    Stored(Report),
+    /// The server must stop.
+    Stop,
+}
+
+/// A connection as the hub sees it.
+#[derive(Debug)]
+struct Client {
+    connection: Arc<Connection>,
+    reader: Thread,
+    lines: LineCutter,
+    /// Bytes whose turn has not come.
+    input: VecDeque<Chunk>,
+    /// How much of the first of them has been taken.
+    taken: usize,
+    /// The reader's last word; it counts once all input is taken.
+    end: Option<End>,
+    /// The state wants no lines now.
+    paused: bool,
+    /// Stands in `Hub::turns`.
+    in_turns: bool,
+    out: Outbox,
+    /// Stands in `Hub::touched`.
+    touched: bool,
+    /// The state knows that output waits for the socket.
+    stalled: bool,
+    health: Health,
+    phase: Phase,
+}
+
+/// Whether a connection can end well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Health {
+    /// What is written arrives, as far as anybody knows.
+    Fine,
+    /// Too much waited and was dropped; the state is about to hear of it.
+    Flooded,
+    /// It has heard; a last line is all that will follow.
+    CutOff,
+    /// Nothing can be written any more.
+    Broken,
+}
+
+/// How far a connection's end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Lines are taken.
+    Open,
+    /// The state has closed it; output is still to be written.
+    Closing { watch: bool },
+    /// Our end is sent; the peer's is waited for.
+    Lingering,
+}
+
+/// The state thread and all it holds.
+pub(super) struct Hub {
+    pub(super) clock: Clock,
+    pub(super) state: State,
+    pub(super) speller: Speller,
+    pub(super) inputs: Receiver<Input>,
+    pub(super) flusher: Flusher,
+    pub(super) store: StoreLink,
+    pub(super) desk: Desk,
+}
+
+/// The hub's end of the store: at most one job is there, the next is collected here.
+pub(super) struct StoreLink {
+    jobs: Sender<Job>,
+    next: Job,
+    /// Since when records have been collected, in elapsed milliseconds.
+    since: Option<i64>,
+    busy: bool,
+}
+
+/// What the hub works with.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    now: Option<Moment>,
+    clients: IdMap<Client>,
+    effects: Vec<Effect>,
+    /// The output of this batch, spelled once, whoever gets it.
+    arena: Vec<u8>,
+    /// Clients with output in this batch.
+    touched: Vec<ConnId>,
+    /// Clients with input left; served in turns.
+    turns: VecDeque<ConnId>,
+    /// Clients for which more waits than the limit allows.
+    overrun: Vec<ConnId>,
+    /// Clients whose end may go one step further.
+    parting: Vec<ConnId>,
+    /// When closing clients are given up: one list per time limit, so each is in order.
+    flush_limits: VecDeque<(i64, ConnId)>,
+    cut_limits: VecDeque<(i64, ConnId)>,
+    linger_limits: VecDeque<(i64, ConnId)>,
+    /// When a stop must be over.
+    stop_at: Option<i64>,
+}
+
+impl Job {
+    fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.fetches.is_empty() && self.enrolments.is_empty()
+    }
+
+    /// Whether anybody's answer waits for it.
+    fn is_awaited(&self) -> bool {
+        !self.fetches.is_empty() || !self.enrolments.is_empty() || self.records.iter().any(Record::is_awaited)
+    }
+
+    /// The report of a store that does nothing any more.
+    fn refused(self) -> Report {
+        Report {
+            records: self.records.len(),
+            stored: false,
+            pages: self.fetches.into_iter().map(|(user, _)| (user, None)).collect(),
+            enrolled: self.enrolments.into_iter().map(|(conn, ..)| (conn, false)).collect(),
+            spare: Vec::new(),
+        }
+    }
+}
+
+impl StoreLink {
+    pub(super) fn new(jobs: Sender<Job>) -> Self {
+        Self { jobs, next: Job::default(), since: None, busy: false }
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.busy && self.next.is_empty()
+    }
+
+    /// When the collected records must go although nobody waits for them.
+    fn deadline(&self) -> Option<i64> {
+        if self.busy { None } else { self.since.map(|since| since + UNAWAITED_MILLIS_MAX) }
+    }
+}
+
+impl Hub {
+    /// Runs until the server has stopped.
+    pub(super) fn run(mut self) {
+        self.desk.now = Some(self.clock.now());
+        while !self.is_done() {
+            self.take_inputs();
+            self.serve_turns();
+            self.send_all();
+            self.turn_pages();
+            self.hand_to_store();
+            self.end_closing();
+            self.keep_time();
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let now = self.now().elapsed;
+        self.desk
+            .stop_at
+            .is_some_and(|at| (self.state.is_settled() && self.store.is_idle()) || now >= at + LAST_STORE_MILLIS_MAX)
+    }
+
+    fn now(&self) -> Moment {
+        self.desk.now.unwrap_or_else(|| self.clock.now())
+    }
+
+    /// Waits for one input, unless there is work left, and takes what else is there.
+    fn take_inputs(&mut self) {
+        let first = if self.desk.turns.is_empty() && self.desk.touched.is_empty() && self.desk.parting.is_empty() {
+            self.inputs.recv_deadline(self.clock.at(self.deadline())).ok()
+        } else {
+            self.inputs.try_recv().ok()
+        };
+        self.desk.now = Some(self.clock.now());
+        let Some(first) = first else { return };
+        self.take(first);
+        for _ in 1..INPUTS_PER_BATCH {
+            let Ok(input) = self.inputs.try_recv() else { return };
+            self.take(input);
+        }
+    }
+
+    fn deadline(&self) -> i64 {
+        let front = |limits: &VecDeque<(i64, ConnId)>| limits.front().map(|&(at, _)| at);
+        [
+            self.state.deadline(),
+            self.store.deadline(),
+            front(&self.desk.flush_limits),
+            front(&self.desk.cut_limits),
+            front(&self.desk.linger_limits),
+            self.desk.stop_at.map(|at| if at > self.now().elapsed { at } else { at + LAST_STORE_MILLIS_MAX }),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        // Nothing is due: look again in an hour.
+        .unwrap_or_else(|| self.now().elapsed + 3_600_000)
+    }
+
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Opened { conn, peer, connection, reader } => {
+                log::debug!("connection {} from {peer}", conn.0);
+                self.desk.clients.insert(conn, Client::new(connection, reader));
+                self.decide(Event::Opened(conn, peer));
+            }
+            Input::Bytes(conn, chunk) => {
+                let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+                if client.phase == Phase::Open {
+                    client.input.push_back(chunk);
+                    self.serve(conn);
+                }
+            }
+            Input::Ended(conn, end) => {
+                let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+                client.end = Some(end);
+                if end == End::Reset {
+                    client.health = Health::Broken;
+                }
+                match client.phase {
+                    Phase::Open => self.serve(conn),
+                    Phase::Closing { .. } | Phase::Lingering => self.desk.parting.push(conn),
+                }
+            }
+            Input::Flushed(conn, ok) => self.flushed(conn, ok),
+            Input::Stored(report) => self.stored(report),
+            Input::Stop => {
+                if self.desk.stop_at.is_none() {
+                    self.desk.stop_at = Some(self.now().elapsed + STOP_MILLIS_MAX);
+                    self.decide(Event::Stop);
+                }
+            }
+        }
+    }
+
+    /// Gives one client its turn: up to [`LINES_PER_TURN`] lines, then its end if it has come.
+    fn serve(&mut self, conn: ConnId) {
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        let mut lines = std::mem::take(&mut client.lines);
+        let mut left = LINES_PER_TURN;
+        while let Some((chunk, taken)) = self.next_chunk(conn) {
+            let mut bytes = &chunk[taken..];
+            while left > 0
+                && let Some(line) = lines.next(&mut bytes)
+            {
+                left -= 1;
+                match line {
+                    Line::Whole(line) => self.decide(Event::Line(conn, line)),
+                    Line::Overlong => self.decide(Event::Overlong(conn)),
+                }
+                if !self.takes_lines(conn) {
+                    break;
+                }
+            }
+            if !bytes.is_empty() {
+                let taken = chunk.len() - bytes.len();
+                self.put_back(conn, chunk, taken);
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        client.lines = lines;
+        if !client.input.is_empty() {
+            client.connection.hold();
+            if client.takes_lines() && !std::mem::replace(&mut client.in_turns, true) {
+                self.desk.turns.push_back(conn);
+            }
+            return;
+        }
+        if !client.paused && client.connection.release() {
+            client.reader.unpark();
+        }
+        if client.end.is_some() && client.takes_lines() {
+            self.hear_end(conn);
+        }
+    }
+
+    /// The next bytes of a client that may have its say, and how many of them have been taken.
+    fn next_chunk(&mut self, conn: ConnId) -> Option<(Chunk, usize)> {
+        let client = self.desk.clients.get_mut(&conn).filter(|client| client.takes_lines())?;
+        let chunk = client.input.pop_front()?;
+        Some((chunk, std::mem::take(&mut client.taken)))
+    }
+
+    fn put_back(&mut self, conn: ConnId, chunk: Chunk, taken: usize) {
+        if let Some(client) = self.desk.clients.get_mut(&conn)
+            && client.phase == Phase::Open
+        {
+            client.input.push_front(chunk);
+            client.taken = taken;
+        }
+    }
+
+    fn takes_lines(&self, conn: ConnId) -> bool {
+        self.desk.clients.get(&conn).is_some_and(Client::takes_lines)
+    }
+
+    /// All input is taken and no more will come.
+    fn hear_end(&mut self, conn: ConnId) {
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        if client.end == Some(End::Reset) {
+            return self.finish(conn, Parting::Cut);
+        }
+        // The end of input ends a line too: scripts forget the last line end.
+        if let Some(line) = client.lines.finish() {
+            self.decide(Event::Line(conn, &line));
+        }
+        if self.takes_lines(conn) {
+            self.decide(Event::EndOfInput(conn));
+        }
+    }
+
+    fn serve_turns(&mut self) {
+        for _ in 0..self.desk.turns.len() {
+            let Some(conn) = self.desk.turns.pop_front() else { return };
+            if let Some(client) = self.desk.clients.get_mut(&conn) {
+                client.in_turns = false;
+                self.serve(conn);
+            }
+        }
+    }
+
+    fn decide(&mut self, event: Event<'_>) {
+        let now = self.now();
+        self.state.handle(now, event, &mut self.desk.effects);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        let mut effects = std::mem::take(&mut self.desk.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(conn, notice) => {
+                    log_visit(conn, &notice);
+                    let place = self.spell(&notice);
+                    self.desk.put(conn, place);
+                }
+                Effect::Cast(receivers, notice) => {
+                    let place = self.spell(&notice);
+                    for conn in receivers {
+                        self.desk.put(conn, place.clone());
+                    }
+                }
+                Effect::Hold(conn) => {
+                    if let Some(client) = self.desk.clients.get_mut(&conn) {
+                        client.out.hold();
+                    }
+                }
+                Effect::Release(conn, notice) => self.release(conn, notice.as_ref()),
+                Effect::Store(record) => {
+                    self.store.since.get_or_insert(self.desk.now.map_or(0, |now| now.elapsed));
+                    self.store.next.records.push(record);
+                }
+                Effect::Fetch { user, after } => self.store.next.fetches.push((user, after)),
+                Effect::Enroll { conn, user, password } => self.store.next.enrolments.push((conn, user, password)),
+                Effect::Pause(conn) => self.desk.pause(conn),
+                Effect::Resume(conn) => self.desk.resume(conn),
+                Effect::Close { conn, watch } => self.close(conn, watch),
+            }
+        }
+        self.desk.effects = effects;
+    }
+
+    fn spell(&mut self, notice: &Notice) -> Range<usize> {
+        let start = self.desk.arena.len();
+        self.speller.spell(notice, &mut self.desk.arena);
+        start..self.desk.arena.len()
+    }
+
+    fn release(&mut self, conn: ConnId, notice: Option<&Notice>) {
+        let start = self.desk.arena.len();
+        if let Some(notice) = notice {
+            self.spell(notice);
+        }
+        let place = start..self.desk.arena.len();
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        client.out.release(place, &mut self.desk.arena);
+        if !std::mem::replace(&mut client.touched, true) {
+            self.desk.touched.push(conn);
+        }
+    }
+
+    /// Sends this batch's output, once per client.
+    fn send_all(&mut self) {
+        let mut stalled = Vec::new();
+        let mut touched = std::mem::take(&mut self.desk.touched);
+        for conn in touched.drain(..) {
+            let Some(client) = self.desk.clients.get_mut(&conn) else { continue };
+            client.touched = false;
+            match client.out.send(&client.connection.stream, &self.desk.arena) {
+                Sent::All => {}
+                Sent::Part => {
+                    client.stalled = true;
+                    stalled.push(conn);
+                    self.flush_next(conn);
+                }
+                Sent::Broken => self.break_off(conn),
+            }
+            self.look_after(conn);
+        }
+        self.desk.touched = touched;
+        self.desk.arena.clear();
+        for conn in stalled {
+            self.decide(Event::Stalled(conn));
+        }
+        for conn in std::mem::take(&mut self.desk.overrun) {
+            if let Some(client) = self.desk.clients.get_mut(&conn)
+                && client.health == Health::Flooded
+            {
+                client.health = Health::CutOff;
+                self.decide(Event::Overrun(conn));
+            }
+        }
+    }
+
+    /// After output went: a client whose answers have gone may speak again, one that is closing
+    /// may go on closing.
+    fn look_after(&mut self, conn: ConnId) {
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        match client.phase {
+            Phase::Open if !client.input.is_empty() || client.end.is_some() => {
+                if client.takes_lines() && !std::mem::replace(&mut client.in_turns, true) {
+                    self.desk.turns.push_back(conn);
+                }
+            }
+            Phase::Open | Phase::Lingering => {}
+            Phase::Closing { .. } => self.desk.parting.push(conn),
+        }
+    }
+
+    /// Hands the next piece of a slow client to the flusher.
+    fn flush_next(&mut self, conn: ConnId) -> bool {
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return false };
+        let Some(bytes) = client.out.next_piece() else { return false };
+        self.flusher.flush(Piece { conn, connection: Arc::clone(&client.connection), bytes });
+        true
+    }
+
+    fn flushed(&mut self, conn: ConnId, ok: bool) {
+        if !ok {
+            self.break_off(conn);
+        }
+        if self.flush_next(conn) {
+            return;
+        }
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        if std::mem::take(&mut client.stalled) {
+            self.decide(Event::Drained(conn));
+        }
+        self.look_after(conn);
+    }
+
+    /// Nothing can be written any more. The reader notices too; its last word ends the client.
+    fn break_off(&mut self, conn: ConnId) {
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        client.health = Health::Broken;
+        client.out.discard();
+        // Fails only if the connection is gone already.
+        let _ = client.connection.stream.shutdown(Shutdown::Both);
+    }
+
+    /// The end of a batch for the state; it may have further pages to send.
+    fn turn_pages(&mut self) {
+        self.decide(Event::Flushed);
+    }
+
+    fn hand_to_store(&mut self) {
+        let now = self.now().elapsed;
+        let store = &mut self.store;
+        let due =
+            store.next.is_awaited() || self.desk.stop_at.is_some() || store.deadline().is_some_and(|at| at <= now);
+        if store.busy || store.next.is_empty() || !due {
+            return;
+        }
+        store.busy = true;
+        store.since = None;
+        // At most one job is there, so this never waits; a store that is gone refuses.
+        if let Err(refused) = store.jobs.try_send(std::mem::take(&mut store.next)) {
+            let report = refused.into_inner().refused();
+            self.stored(report);
+        }
+    }
+
+    fn stored(&mut self, report: Report) {
+        self.store.busy = false;
+        if report.records > 0 {
+            let event = if report.stored { Event::Committed } else { Event::StoreFailed };
+            self.decide(event(report.records));
+        }
+        for (conn, written) in report.enrolled {
+            self.decide(Event::Enrolled(conn, written));
+        }
+        for (user, page) in report.pages {
+            self.decide(Event::Mail(user, page));
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, watch: bool) {
+        let now = self.now().elapsed;
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        client.phase = Phase::Closing { watch };
+        client.input.clear();
+        if client.connection.release() {
+            client.reader.unpark();
+        }
+        if client.health != Health::Fine {
+            self.desk.cut_limits.push_back((now + CUT_MILLIS_MAX, conn));
+        } else {
+            self.desk.flush_limits.push_back((now + FLUSH_MILLIS_MAX, conn));
+        }
+        self.desk.parting.push(conn);
+    }
+
+    /// Takes every closing client one step further, where it can go.
+    fn end_closing(&mut self) {
+        for conn in std::mem::take(&mut self.desk.parting) {
+            let Some(client) = self.desk.clients.get_mut(&conn) else { continue };
+            match (client.phase, client.end) {
+                (Phase::Open, _) => {}
+                (_, Some(End::Reset)) => self.finish(conn, Parting::Cut),
+                (Phase::Closing { watch }, end) if client.out.is_empty() => {
+                    // Fails only if the connection is gone already, which `finish` finds out.
+                    let _ = client.connection.stream.shutdown(Shutdown::Write);
+                    client.phase = Phase::Lingering;
+                    if end.is_some() && !watch {
+                        self.finish(conn, Parting::Clean);
+                    } else {
+                        self.desk.linger_limits.push_back((self.now().elapsed + LINGER_MILLIS, conn));
+                    }
+                }
+                // The peer answered our end with its own.
+                (Phase::Lingering, Some(End::Fin)) => self.finish(conn, Parting::Clean),
+                (Phase::Closing { .. } | Phase::Lingering, _) => {}
+            }
+        }
+    }
+
+    fn keep_time(&mut self) {
+        let now = self.now().elapsed;
+        if self.state.deadline().is_some_and(|at| at <= now) {
+            self.decide(Event::Tick);
+        }
+        while let Some(conn) = due(&mut self.desk.linger_limits, now) {
+            if self.phase(conn) == Some(Phase::Lingering) {
+                self.finish(conn, Parting::Clean);
+            }
+        }
+        while let Some(conn) = due(&mut self.desk.flush_limits, now).or_else(|| due(&mut self.desk.cut_limits, now)) {
+            if matches!(self.phase(conn), Some(Phase::Closing { .. })) {
+                self.finish(conn, Parting::Cut);
+            }
+        }
+        if self.desk.stop_at.is_some_and(|at| at <= now) {
+            for conn in self.desk.clients.keys().copied().collect::<Vec<_>>() {
+                let lingers = self.phase(conn) == Some(Phase::Lingering);
+                self.finish(conn, if lingers { Parting::Clean } else { Parting::Cut });
+            }
+        }
+    }
+
+    fn phase(&self, conn: ConnId) -> Option<Phase> {
+        self.desk.clients.get(&conn).map(|client| client.phase)
+    }
+
+    /// Lets go of a connection and tells the state how it ended.
+    fn finish(&mut self, conn: ConnId, parting: Parting) {
+        let Some(client) = self.desk.clients.remove(&conn) else { return };
+        let stream = &client.connection.stream;
+        let failed = !matches!(stream.take_error(), Ok(None));
+        let cut = parting == Parting::Cut || client.health != Health::Fine || failed;
+        if client.end != Some(End::Fin) || cut {
+            // A peer that does not end: a reset instead of a socket that lingers with unread
+            // input. All of these fail only if the connection is gone already.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        client.connection.release();
+        client.reader.unpark();
+        log::debug!("connection {} closed{}", conn.0, if cut { ", cut" } else { "" });
+        self.decide(Event::Closed(conn, if cut { Parting::Cut } else { Parting::Clean }));
+    }
+}
+
+/// Logs what an operator looks for: who came, who was refused. Never what somebody typed.
+fn log_visit(conn: ConnId, notice: &Notice) {
+    match notice {
+        Notice::Welcome(user) => log::debug!("connection {} is {user}", conn.0),
+        Notice::JustLocked { .. } | Notice::StillLocked { .. } | Notice::AlreadyOnline { .. } | Notice::TooSlow => {
+            log::debug!("connection {}: {notice:?}", conn.0);
+        }
+        _ => {}
+    }
+}
+
+/// The first of `limits` if its time has come.
+fn due(limits: &mut VecDeque<(i64, ConnId)>, now: i64) -> Option<ConnId> {
+    let &(at, conn) = limits.front()?;
+    (at <= now).then(|| {
+        limits.pop_front();
+        conn
+    })
+}
+
+impl Desk {
+    /// Puts a place of the arena into a client's outbox.
+    fn put(&mut self, conn: ConnId, place: Range<usize>) {
+        let Some(client) = self.clients.get_mut(&conn) else { return };
+        if matches!(client.health, Health::Flooded | Health::Broken) {
+            return;
+        }
+        client.out.push(place, &self.arena);
+        if !std::mem::replace(&mut client.touched, true) {
+            self.touched.push(conn);
+        }
+        if client.phase == Phase::Open && client.out.waiting() > OUTPUT_BYTES_MAX {
+            client.out.discard();
+            client.health = Health::Flooded;
+            self.overrun.push(conn);
+        }
+    }
+
+    fn pause(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(&conn) {
+            client.paused = true;
+            client.connection.hold();
+        }
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.get_mut(&conn) {
+            client.paused = false;
+            if !std::mem::replace(&mut client.in_turns, true) {
+                self.turns.push_back(conn);
+            }
+        }
+    }
+}
+
+impl Client {
+    fn new(connection: Arc<Connection>, reader: Thread) -> Self {
+        Self {
+            connection,
+            reader,
+            lines: LineCutter::default(),
+            input: VecDeque::new(),
+            taken: 0,
+            end: None,
+            paused: false,
+            in_turns: false,
+            out: Outbox::default(),
+            touched: false,
+            stalled: false,
+            health: Health::Fine,
+            phase: Phase::Open,
+        }
+    }
+
+    /// Whether the client may have its say: it has not been told to wait or to go, and reads the
+    /// answers it has got.
+    fn takes_lines(&self) -> bool {
+        let answered = match self.health {
+            Health::Fine => self.out.waiting() <= OUTPUT_BYTES_PATIENT,
+            Health::Flooded | Health::CutOff => false,
+            Health::Broken => true,
+        };
+        self.phase == Phase::Open && !self.paused && answered
+    }
+}

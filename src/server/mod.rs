@@ -1,0 +1,265 @@
+//! Hands of the server: every socket, channel, thread and file.
+//!
+//! [`start`] is the wiring: read it first. Threads are named after the file they run:
+//! `listener` accepts, `session` reads one client, `hub` decides and sends, `flusher` writes to
+//! clients that are slow, `store` keeps what must last.
+
+pub mod credentials;
+mod flusher;
+mod hub;
+pub mod ids;
+pub mod limits;
+mod listener;
+mod outbox;
+mod session;
+pub mod state;
+pub mod store;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use jiff::tz::TimeZone;
+use socket2::SockRef;
+
+use crate::clock::Clock;
+use crate::wire::text::Speller;
+use credentials::{Appender, CredentialsError};
+use flusher::Flusher;
+use hub::{Desk, Hub, Input, StoreLink};
+use listener::{Door, ListenError};
+use state::{Rules, State};
+use store::{OpenError, Place, Store};
+
+/// What the operator asks for.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The line port; 0 for any free one.
+    pub port: u16,
+    /// How long three wrong passwords lock a name, in seconds; 0: not at all.
+    pub block: u32,
+    /// How long a user may be silent, in seconds.
+    pub timeout: u32,
+    /// Where to listen; empty for loopback.
+    pub bind: Vec<IpAddr>,
+    /// Names and passwords.
+    pub credentials: PathBuf,
+    /// Where to keep what must last.
+    pub data: Place,
+    /// Unknown names may become accounts.
+    pub allow_new_users: bool,
+    /// Users who block the asker are hidden from his lists.
+    pub hide_blockers: bool,
+}
+
+/// Why the server does not start: one line, and what to do about it.
+#[derive(Debug)]
+pub enum StartError {
+    /// Credentials.txt cannot be used.
+    Credentials(CredentialsError),
+    /// Nobody could ever log in.
+    NoAccounts(PathBuf),
+    /// An address or port cannot be had.
+    Listen(ListenError),
+    /// The store cannot be used.
+    Store(OpenError),
+    /// A thread or a descriptor cannot be had.
+    System(io::Error),
+}
+
+/// A server at work.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// What the operator should know, a line each.
+    pub notes: Vec<String>,
+    stopper: Stopper,
+    hub: JoinHandle<()>,
+    store: JoinHandle<()>,
+}
+
+/// Stops a server; may be cloned into a signal handler.
+#[derive(Debug, Clone)]
+pub struct Stopper {
+    hub: Sender<Input>,
+    listeners: Arc<Vec<TcpListener>>,
+    /// Dropped by the first who stops: then the listeners know.
+    accepting: Arc<std::sync::Mutex<Option<Sender<()>>>>,
+}
+
+/// Starts every thread of the server.
+pub fn start(config: &Config) -> Result<Running, StartError> {
+    let clock = Clock::start();
+    let speller = Speller::new(TimeZone::system());
+    let accounts = credentials::load(&config.credentials).map_err(StartError::Credentials)?;
+    if accounts.is_empty() && !config.allow_new_users {
+        return Err(StartError::NoAccounts(config.credentials.clone()));
+    }
+    let capacity = limits::capacity();
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let addresses = if config.bind.is_empty() { &loopback[..] } else { &config.bind };
+    let may_lack = |address: IpAddr| config.bind.is_empty() && address.is_ipv6();
+    let (listeners, mut notes) = listener::bind(addresses, config.port, may_lack).map_err(StartError::Listen)?;
+    let (store, remembered) = Store::open(&config.data, clock.now().wall).map_err(StartError::Store)?;
+
+    let rules = Rules {
+        block: i64::from(config.block) * 1000,
+        timeout: i64::from(config.timeout) * 1000,
+        allow_new_users: config.allow_new_users,
+        hide_blockers: config.hide_blockers,
+        lobby_max: (capacity.clients / 4).max(1),
+    };
+    let accounts = accounts.into_iter().map(|account| (account.name, account.password));
+    let state = State::new(rules, accounts, remembered, clock.now());
+    notes.push(describe_store(&config.data, &store, &state));
+    notes.push(format!("room for {} clients (limit: {})", capacity.clients, capacity.limited_by));
+    if config.bind.is_empty() {
+        notes.push("only this machine can connect; --bind 0.0.0.0 or --bind :: opens the server to others".to_owned());
+    } else if credentials::readable_by_others(&config.credentials) {
+        notes.push(format!(
+            "warning: {} holds plain passwords and other users of this machine can read it (chmod 600)",
+            config.credentials.display()
+        ));
+    }
+
+    let (hub_sender, inputs) = bounded(hub::INPUTS_MAX);
+    let (jobs, job_receiver) = bounded(1);
+    let reports = hub_sender.clone();
+    let appender = match config.data {
+        Place::File(_) => Some(Appender::new(config.credentials.clone())),
+        Place::Memory => None,
+    };
+    let store = spawn("store", move || {
+        store::run(store, appender, job_receiver, |report| reports.send(Input::Stored(report)).is_ok());
+    })?;
+    let flusher = Flusher::start(hub_sender.clone()).map_err(StartError::System)?;
+    let hub = Hub {
+        clock,
+        state,
+        speller: speller.clone(),
+        inputs,
+        flusher,
+        store: StoreLink::new(jobs),
+        desk: Desk::default(),
+    };
+    let hub = spawn("hub", move || hub.run())?;
+
+    let door = Arc::new(Door {
+        hub: hub_sender.clone(),
+        clock,
+        speller,
+        capacity: capacity.clients,
+        open: Arc::new(AtomicUsize::new(0)),
+        next: AtomicU64::new(1),
+    });
+    let (accepting, stop) = bounded(0);
+    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>();
+    let addresses = addresses.map_err(StartError::System)?;
+    let listeners = Arc::new(listeners);
+    for at in 0..listeners.len() {
+        accept_on(Arc::clone(&listeners), at, Arc::clone(&door), stop.clone())?;
+    }
+    let accepting = Arc::new(std::sync::Mutex::new(Some(accepting)));
+    let stopper = Stopper { hub: hub_sender, listeners, accepting };
+    Ok(Running { addresses, notes, stopper, hub, store })
+}
+
+fn accept_on(
+    listeners: Arc<Vec<TcpListener>>,
+    at: usize,
+    door: Arc<Door>,
+    stop: Receiver<()>,
+) -> Result<JoinHandle<()>, StartError> {
+    spawn("listener", move || listener::accept(&listeners[at], &door, &stop))
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    thread::Builder::new().name(name.into()).spawn(body).map_err(StartError::System)
+}
+
+fn describe_store(place: &Place, store: &Store, state: &State) -> String {
+    let Place::File(path) = place else {
+        return "nothing is kept on disk (--ephemeral)".to_owned();
+    };
+    let (messages, users) = state.waiting();
+    let mut line = format!("{}: {messages} messages wait for {users} users", path.display());
+    if state.hidden_names() > 0 {
+        line += &format!("; {} names are not in the credentials, what they own is kept", state.hidden_names());
+    }
+    if store.journal() == store::Journal::Truncate {
+        line += "; journal TRUNCATE, because this file system refuses WAL";
+    }
+    line
+}
+
+impl Running {
+    /// What stops this server.
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until the server has stopped; an error means that a thread of it has died.
+    pub fn wait(self) -> Result<(), StopError> {
+        let hub = self.hub.join();
+        self.stopper.stop();
+        let store = self.store.join();
+        hub.and(store).map_err(|_| StopError)
+    }
+}
+
+/// A thread of the server died; the log says why.
+#[derive(Debug)]
+pub struct StopError;
+
+impl Stopper {
+    /// Stops accepting and tells every client; [`Running::wait`] returns when all is done.
+    pub fn stop(&self) {
+        // A poisoned lock still holds the sender, and dropping it is all that is wanted.
+        drop(self.accepting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take());
+        for listener in self.listeners.iter() {
+            // Ends the blocked `accept`; fails only if that has happened already.
+            let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+        }
+        // A hub that is gone has stopped.
+        let _ = self.hub.send(Input::Stop);
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credentials(error) => write!(f, "{error}"),
+            Self::NoAccounts(path) => write!(f, "{}: no accounts in it, nobody could log in", path.display()),
+            Self::Listen(ListenError::InUse(address)) => write!(f, "port {} is in use ({address})", address.port()),
+            Self::Listen(ListenError::Failed(address, error)) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Store(error) => write!(f, "{error}"),
+            Self::System(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl StartError {
+    /// What the operator can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Credentials(_) => {
+                "each line is a name, one space and a password; --credentials names another file".into()
+            }
+            Self::NoAccounts(_) => "add a line `name password`, or start with --allow-new-users".into(),
+            Self::Listen(ListenError::InUse(address)) => {
+                format!("`ss -ltnp 'sport = :{}'` shows who has it; another port will do too", address.port())
+            }
+            Self::Listen(ListenError::Failed(..)) => {
+                "--bind takes an address of this machine; ports below 1024 need rights".into()
+            }
+            Self::Store(_) => "--data FILE keeps the store elsewhere, --ephemeral keeps nothing".into(),
+            Self::System(_) => "the limits of this account may be too low (ulimit -a)".into(),
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! What a line means now: at a prompt, as a command, or nothing any more.
+
+use std::net::IpAddr;
+
+use super::mailbox::{Reading, Unconfirmed};
+use super::roster::UserId;
+use super::{ConnId, Effect, Notice, Parting, State, Timer};
+use crate::wire::command::{self, ParseError};
+use crate::wire::line::{self, LINE_BYTES_MAX, LOGIN_LINE_BYTES_MAX};
+use crate::wire::name::{Text, UserName};
+use crate::wire::{Refusal, Request};
+
+/// Commands one client may send at once; then its reader pauses and nothing is lost.
+const COMMANDS_BURST_MAX: i64 = 100_000;
+
+/// Commands per millisecond that are earned back.
+const COMMANDS_PER_MILLI: i64 = 100;
+
+/// Receivers of one text that cost as much as one command.
+const RECEIVERS_PER_COMMAND: usize = 16;
+
+/// Names in one page of a list; the next page follows when the socket has taken this one.
+const LIST_NAMES_MAX: usize = 1000;
+
+/// One lasting connection, from its first byte to its last.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) peer: IpAddr,
+    pub(super) stage: Stage,
+    /// When [`Timer::Silence`] is due; activity moves the truth, the timer finds out.
+    pub(super) silence: i64,
+    /// Until when this client's commands are paid, in units of 1/[`COMMANDS_PER_MILLI`] ms.
+    paid_until: i64,
+    /// Output waits for the socket.
+    pub(super) stalled: bool,
+    /// Stands in `State::unfinished`.
+    pub(super) queued: bool,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Asked for a name; so many in a row were unknown.
+    Name { unknown: u8 },
+    /// Asked for this account's password.
+    Password(UserId),
+    /// Asked for a password for this new name.
+    NewPassword(UserName),
+    /// The new account is being written.
+    Enrolling,
+    /// Logged in.
+    Online(Box<Visit>),
+    /// Told to close; what was not confirmed may yet return to the mailbox.
+    Leaving(UserId, Unconfirmed),
+    /// Told to close before anybody had logged in.
+    Refused,
+}
+
+/// A user while logged in.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) user: UserId,
+    /// The last valid command, in elapsed milliseconds.
+    pub(super) active: i64,
+    pub(super) unconfirmed: Unconfirmed,
+    pub(super) reading: Reading,
+    /// What is left of a long list, last name first.
+    list: Vec<UserName>,
+}
+
+impl Session {
+    pub(super) fn new(peer: IpAddr, silence: i64) -> Self {
+        let stage = Stage::Name { unknown: 0 };
+        Self { peer, stage, silence, paid_until: 0, stalled: false, queued: false }
+    }
+
+    pub(super) fn visit(&mut self) -> Option<&mut Visit> {
+        match &mut self.stage {
+            Stage::Online(visit) => Some(visit),
+            _ => None,
+        }
+    }
+}
+
+impl Visit {
+    pub(super) fn new(user: UserId, now: i64, reading: Reading) -> Self {
+        Self { user, active: now, unconfirmed: Unconfirmed::default(), reading, list: Vec::new() }
+    }
+}
+
+impl State {
+    pub(super) fn visit(&mut self, conn: ConnId) -> Option<&mut Visit> {
+        self.sessions.get_mut(&conn)?.visit()
+    }
+
+    pub(super) fn hear(&mut self, conn: ConnId, line: &[u8]) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        match &session.stage {
+            Stage::Online(visit) => {
+                let user = visit.user;
+                self.command(conn, user, line);
+            }
+            Stage::Leaving(..) | Stage::Refused => {}
+            _ if line.len() > LOGIN_LINE_BYTES_MAX => self.refuse_overlong(conn),
+            _ => self.answer_prompt(conn, line),
+        }
+    }
+
+    pub(super) fn refuse_overlong(&mut self, conn: ConnId) {
+        if self.visit(conn).is_some() {
+            self.charge(conn, 0);
+            self.refuse(conn, Refusal::LineTooLong { max: LINE_BYTES_MAX });
+        } else {
+            let max = LOGIN_LINE_BYTES_MAX;
+            self.part(conn, Some(Notice::Refused(Refusal::LineTooLong { max })));
+        }
+    }
+
+    fn command(&mut self, conn: ConnId, user: UserId, line: &[u8]) {
+        self.charge(conn, 0);
+        let Ok(line) = line::text(line) else {
+            return self.refuse(conn, Refusal::NotUtf8);
+        };
+        let request = match command::parse(&line) {
+            Ok(request) => request,
+            Err(ParseError::Empty) => return,
+            Err(ParseError::Unknown(word)) => return self.refuse(conn, invalid_command(word)),
+            Err(ParseError::Usage(command)) => {
+                self.touch(conn);
+                return self.refuse(conn, Refusal::Usage(command));
+            }
+        };
+        self.touch(conn);
+        match request {
+            Request::Message { to, text } => self.message(conn, user, to, text),
+            Request::Broadcast { text } => self.broadcast(conn, user, text),
+            Request::WhoElse => self.who_else(conn, user),
+            Request::WhoElseSince { millis } => self.who_else_since(conn, user, millis),
+            Request::Block { user: whom } => self.block(conn, user, whom),
+            Request::Unblock { user: whom } => self.unblock(conn, user, whom),
+            Request::Status { user: whom } => self.status(conn, user, whom),
+            Request::Help { topic } => self.help(conn, topic),
+            Request::Logout => self.part(conn, Some(Notice::Goodbye)),
+            Request::ForClient { word } => self.refuse(conn, Refusal::NeedsClient(word)),
+        }
+    }
+
+    fn help(&mut self, conn: ConnId, topic: Option<&str>) {
+        let notice = match topic {
+            None => Notice::HelpAll,
+            Some(word) => match command::find(word.strip_prefix('/').unwrap_or(word)) {
+                Some(command) => Notice::Help(command),
+                None => Notice::Refused(invalid_command(word)),
+            },
+        };
+        self.send(conn, notice);
+    }
+
+    pub(super) fn refuse(&mut self, conn: ConnId, refusal: Refusal) {
+        self.send(conn, Notice::Refused(refusal));
+    }
+
+    /// Counts a valid command as a sign of life.
+    fn touch(&mut self, conn: ConnId) {
+        let now = self.now.elapsed;
+        if let Some(visit) = self.visit(conn) {
+            visit.active = now;
+        }
+    }
+
+    pub(super) fn check_silence(&mut self, conn: ConnId) {
+        let timeout = self.rules.timeout;
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        match &session.stage {
+            Stage::Online(visit) if visit.active + timeout > self.now.elapsed => {
+                session.silence = visit.active + timeout;
+                self.timers.insert((session.silence, Timer::Silence(conn)));
+            }
+            Stage::Online(_) => self.part(conn, Some(Notice::TimedOut { seconds: timeout / 1000 })),
+            _ => self.part(conn, Some(Notice::LoginTimedOut)),
+        }
+    }
+
+    /// Makes the client pay for a line and its receivers; one in debt is paused until it has paid.
+    pub(super) fn charge(&mut self, conn: ConnId, receivers: usize) {
+        let now = self.now.elapsed.saturating_mul(COMMANDS_PER_MILLI);
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let cost = match receivers {
+            0 => 1,
+            _ => i64::try_from(receivers / RECEIVERS_PER_COMMAND).unwrap_or(COMMANDS_BURST_MAX),
+        };
+        let before = session.paid_until;
+        session.paid_until = before.max(now) + cost;
+        let limit = now + COMMANDS_BURST_MAX;
+        if session.paid_until > limit && before <= limit {
+            let debt = (session.paid_until - limit) / COMMANDS_PER_MILLI + 1;
+            self.effects.push(Effect::Pause(conn));
+            self.timers.insert((self.now.elapsed + debt, Timer::Resume(conn)));
+        }
+    }
+
+    /// Takes lines again, unless there is still something to wait for.
+    pub(super) fn resume(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let debt = session.paid_until / COMMANDS_PER_MILLI - self.now.elapsed - COMMANDS_BURST_MAX / COMMANDS_PER_MILLI;
+        if debt > 0 {
+            self.timers.insert((self.now.elapsed + debt, Timer::Resume(conn)));
+            return;
+        }
+        let waits = match &session.stage {
+            Stage::Online(visit) => !visit.list.is_empty() || visit.reading.is_first(),
+            stage => matches!(stage, Stage::Enrolling),
+        };
+        if !waits {
+            self.effects.push(Effect::Resume(conn));
+        }
+    }
+
+    /// Sends a sorted list, page by page as the socket takes it; no command is heard in between.
+    pub(super) fn send_list(&mut self, conn: ConnId, mut names: Vec<UserName>) {
+        if names.is_empty() {
+            return self.send(conn, Notice::Nobody);
+        }
+        if names.len() > LIST_NAMES_MAX {
+            let mut rest = names.split_off(LIST_NAMES_MAX);
+            rest.reverse();
+            if let Some(visit) = self.visit(conn) {
+                visit.list = rest;
+            }
+            self.effects.push(Effect::Pause(conn));
+            self.queue(conn);
+        }
+        self.send(conn, Notice::Names(names));
+    }
+
+    /// Asks to be looked at when the batch is flushed.
+    pub(super) fn queue(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(&conn)
+            && !std::mem::replace(&mut session.queued, true)
+        {
+            self.unfinished.push(conn);
+        }
+    }
+
+    /// The end of a batch: the next page for everybody whose socket took the last one.
+    pub(super) fn turn_pages(&mut self) {
+        self.batch = self.batch.wrapping_add(1);
+        if self.unfinished.is_empty() {
+            return;
+        }
+        for conn in std::mem::take(&mut self.unfinished) {
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.queued = false;
+                if !session.stalled {
+                    self.turn_page(conn);
+                }
+            }
+        }
+    }
+
+    fn turn_page(&mut self, conn: ConnId) {
+        let Some(visit) = self.visit(conn) else { return };
+        if visit.list.is_empty() {
+            return self.read_on(conn);
+        }
+        let names: Vec<UserName> = (0..LIST_NAMES_MAX).map_while(|_| visit.list.pop()).collect();
+        self.send(conn, Notice::Names(names));
+        self.resume(conn);
+        self.queue(conn);
+    }
+
+    pub(super) fn set_stalled(&mut self, conn: ConnId, stalled: bool) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.stalled = stalled;
+            if !stalled {
+                self.queue(conn);
+            }
+        }
+    }
+
+    /// Ends a session in order: what was delivered counts as confirmed, and `last` is the last
+    /// line. A reset soon after takes the confirmation back (see [`State::close`]).
+    pub(super) fn part(&mut self, conn: ConnId, last: Option<Notice>) {
+        let Some(user) = self.go(conn) else { return };
+        if let Some(record) = user.and_then(|user| self.confirm_mail(conn, user)) {
+            // Whoever left in order must not get these again, not even after a crash: the last
+            // line waits until that is on the disk.
+            self.store_retrying(record, Some(conn));
+        }
+        self.say_last(conn, last);
+    }
+
+    /// Ends the session of a client that does not read; nothing it has not got is confirmed.
+    pub(super) fn cut_off(&mut self, conn: ConnId) {
+        if self.go(conn).is_some() {
+            self.say_last(conn, Some(Notice::TooSlow));
+        }
+    }
+
+    /// The connection is gone, in order or not.
+    pub(super) fn close(&mut self, conn: ConnId, parting: Parting) {
+        self.go(conn);
+        let Some(session) = self.sessions.remove(&conn) else { return };
+        if let Stage::Leaving(user, unconfirmed) = session.stage
+            && parting == Parting::Cut
+        {
+            self.give_back(user, unconfirmed);
+        }
+    }
+
+    /// Takes a session out of the chat: no more lines, presence to others. Returns whose it was
+    /// if anybody's; `None` if it had gone before.
+    fn go(&mut self, conn: ConnId) -> Option<Option<UserId>> {
+        let session = self.sessions.get_mut(&conn)?;
+        if matches!(session.stage, Stage::Leaving(..) | Stage::Refused) {
+            return None;
+        }
+        self.timers.remove(&(session.silence, Timer::Silence(conn)));
+        let Stage::Online(visit) = std::mem::replace(&mut session.stage, Stage::Refused) else {
+            let peer = session.peer;
+            self.lobby.leave(conn, peer);
+            return Some(None);
+        };
+        session.stage = Stage::Leaving(visit.user, visit.unconfirmed);
+        self.depart(visit.user);
+        Some(Some(visit.user))
+    }
+
+    /// Sends the last line and closes.
+    fn say_last(&mut self, conn: ConnId, last: Option<Notice>) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let watch = matches!(&session.stage, Stage::Leaving(_, unconfirmed) if !unconfirmed.is_empty());
+        if let Some(notice) = last {
+            self.send(conn, notice);
+        }
+        self.effects.push(Effect::Close { conn, watch });
+    }
+}
+
+fn invalid_command(word: &str) -> Refusal {
+    const SHOWN_CHARS_MAX: usize = 40;
+    let end = word.char_indices().nth(SHOWN_CHARS_MAX).map_or(word.len(), |(at, _)| at);
+    Refusal::InvalidCommand(Text::harmless(&word[..end]))
+}

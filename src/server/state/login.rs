@@ -1,0 +1,255 @@
+//! Who may come in: names, passwords, the lockout, one session per name, new accounts.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+
+use subtle::ConstantTimeEq;
+
+use super::dialogue::{Session, Stage};
+use super::roster::UserId;
+use super::{ConnId, Effect, Notice, State, Timer};
+use crate::wire::Refusal;
+use crate::wire::line;
+use crate::wire::name::{UserName, is_legal_password};
+
+/// Consecutive wrong passwords that lock a name (UNSW 3.1, W4119).
+const MISSES_MAX: u8 = 3;
+
+/// Unknown names in a row after which the connection is closed.
+const UNKNOWN_NAMES_MAX: u8 = 3;
+
+/// Time to log in, in milliseconds, or the silence limit if that is shorter.
+const LOGIN_MILLIS_MAX: i64 = 30_000;
+
+/// Connections that have not logged in: a pool of its own, so that they cannot fill the server.
+#[derive(Debug, Default)]
+pub(super) struct Lobby {
+    by_source: HashMap<IpAddr, BTreeSet<ConnId>>,
+    count: usize,
+}
+
+impl Lobby {
+    fn enter(&mut self, conn: ConnId, peer: IpAddr) {
+        self.by_source.entry(source(peer)).or_default().insert(conn);
+        self.count += 1;
+    }
+
+    pub(super) fn leave(&mut self, conn: ConnId, peer: IpAddr) {
+        let source = source(peer);
+        let Some(conns) = self.by_source.get_mut(&source) else { return };
+        if conns.remove(&conn) {
+            self.count -= 1;
+        }
+        if conns.is_empty() {
+            self.by_source.remove(&source);
+        }
+    }
+
+    /// The oldest connection of the source that has the most.
+    fn victim(&self) -> Option<ConnId> {
+        let busiest = self.by_source.values().max_by_key(|conns| (conns.len(), conns.first().copied()))?;
+        busiest.first().copied()
+    }
+}
+
+/// What counts as one source: an IPv4 address, or the network part that one IPv6 host owns.
+fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from(network))
+        }
+        v4 => v4,
+    }
+}
+
+impl State {
+    pub(super) fn open(&mut self, conn: ConnId, peer: IpAddr) {
+        let silence = self.now.elapsed + LOGIN_MILLIS_MAX.min(self.rules.timeout);
+        self.sessions.insert(conn, Session::new(peer, silence));
+        self.lobby.enter(conn, peer);
+        if self.stopping {
+            return self.part(conn, Some(Notice::Stopping));
+        }
+        self.timers.insert((silence, Timer::Silence(conn)));
+        if self.lobby.count > self.rules.lobby_max
+            && let Some(victim) = self.lobby.victim()
+        {
+            self.part(victim, Some(Notice::Crowded));
+        }
+        self.ask(conn, Stage::Name { unknown: 0 });
+    }
+
+    /// Goes to a stage and sends its prompt.
+    fn ask(&mut self, conn: ConnId, stage: Stage) {
+        let prompt = if matches!(stage, Stage::Name { .. }) { Notice::AskName } else { Notice::AskPassword };
+        if let Some(session) = self.sessions.get_mut(&conn)
+            && !matches!(session.stage, Stage::Refused)
+        {
+            session.stage = stage;
+            self.send(conn, prompt);
+        }
+    }
+
+    pub(super) fn answer_prompt(&mut self, conn: ConnId, line: &[u8]) {
+        self.charge(conn, 0);
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Ok(line) = line::text(line) else {
+            let again = if matches!(session.stage, Stage::Name { .. }) { Notice::AskName } else { Notice::AskPassword };
+            self.refuse(conn, Refusal::NotUtf8);
+            return self.send(conn, again);
+        };
+        match &session.stage {
+            Stage::Name { unknown } => {
+                let unknown = *unknown;
+                self.take_name(conn, unknown, line.trim());
+            }
+            Stage::Password(user) => {
+                let user = *user;
+                self.take_password(conn, user, &line);
+            }
+            Stage::NewPassword(name) => {
+                let name = name.clone();
+                self.take_new_password(conn, name, &line);
+            }
+            Stage::Enrolling | Stage::Online(_) | Stage::Leaving(..) | Stage::Refused => {}
+        }
+    }
+
+    /// A name, or `name password` on one line.
+    fn take_name(&mut self, conn: ConnId, unknown: u8, line: &str) {
+        if line.is_empty() {
+            return self.ask(conn, Stage::Name { unknown });
+        }
+        let (name, password) = match line.split_once(' ') {
+            Some((name, password)) => (name, Some(password.trim_start())),
+            None => (line, None),
+        };
+        match self.roster.find(name) {
+            Some(user) => match password {
+                Some(password) => self.take_password(conn, user, password),
+                None => self.ask(conn, Stage::Password(user)),
+            },
+            None if self.rules.allow_new_users => match self.new_name(name) {
+                Ok(name) => match password {
+                    Some(password) => self.take_new_password(conn, name, password),
+                    None => {
+                        self.send(conn, Notice::NewUser(name.clone()));
+                        self.ask(conn, Stage::NewPassword(name));
+                    }
+                },
+                Err(refusal) => self.refuse_name(conn, unknown, refusal),
+            },
+            None => self.refuse_name(conn, unknown, Refusal::UnknownUser),
+        }
+    }
+
+    fn refuse_name(&mut self, conn: ConnId, unknown: u8, refusal: Refusal) {
+        self.refuse(conn, refusal);
+        if unknown + 1 >= UNKNOWN_NAMES_MAX {
+            self.part(conn, Some(Notice::TooManyNames));
+        } else {
+            self.ask(conn, Stage::Name { unknown: unknown + 1 });
+        }
+    }
+
+    fn take_password(&mut self, conn: ConnId, user: UserId, password: &str) {
+        if password.is_empty() {
+            return self.ask(conn, Stage::Password(user));
+        }
+        let now = self.now.elapsed;
+        let account = &mut self.roster[user];
+        match account.locked_until {
+            Some(until) if now < until => {
+                let seconds = (until - now).div_ceil_i64(1000);
+                return self.part(conn, Some(Notice::StillLocked { seconds }));
+            }
+            Some(_) => {
+                account.locked_until = None;
+                account.misses = 0;
+            }
+            None => {}
+        }
+        let matches = account.password.as_ref().is_some_and(|kept| kept.as_bytes().ct_eq(password.as_bytes()).into());
+        if !matches {
+            return self.miss(conn, user);
+        }
+        account.misses = 0;
+        if account.session.is_some() {
+            let name = account.name.clone();
+            let idle = self.idle(user).unwrap_or(0);
+            return self.part(conn, Some(Notice::AlreadyOnline { user: name, idle }));
+        }
+        self.arrive(conn, user);
+    }
+
+    fn miss(&mut self, conn: ConnId, user: UserId) {
+        let (block, now) = (self.rules.block, self.now.elapsed);
+        let account = &mut self.roster[user];
+        account.misses += 1;
+        if account.misses < MISSES_MAX {
+            let tries = MISSES_MAX - account.misses;
+            self.send(conn, Notice::WrongPassword { tries });
+            return self.ask(conn, Stage::Password(user));
+        }
+        account.misses = 0;
+        account.locked_until = (block > 0).then_some(now + block);
+        self.part(conn, Some(Notice::JustLocked { seconds: block / 1000 }));
+    }
+
+    /// Whether a name may become an account.
+    fn new_name(&self, word: &str) -> Result<UserName, Refusal> {
+        let name = UserName::parse(word).map_err(Refusal::BadName)?;
+        if self.enrolling.values().any(|(taken, _)| *taken == name) { Err(Refusal::NameTaken) } else { Ok(name) }
+    }
+
+    fn take_new_password(&mut self, conn: ConnId, name: UserName, password: &str) {
+        if password.is_empty() {
+            return self.ask(conn, Stage::NewPassword(name));
+        }
+        // Somebody else may have got the name since it was asked for.
+        if self.roster.find(name.as_str()).is_some() || self.new_name(name.as_str()).is_err() {
+            self.refuse(conn, Refusal::NameTaken);
+            return self.ask(conn, Stage::Name { unknown: 0 });
+        }
+        if !is_legal_password(password) {
+            self.refuse(conn, Refusal::BadPassword);
+            return self.ask(conn, Stage::NewPassword(name));
+        }
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.stage = Stage::Enrolling;
+        }
+        self.enrolling.insert(conn, (name.clone(), password.to_owned()));
+        self.effects.push(Effect::Pause(conn));
+        self.effects.push(Effect::Enroll { conn, user: name, password: password.to_owned() });
+    }
+
+    /// The account is in the file, or the file could not be written.
+    pub(super) fn enrolled(&mut self, conn: ConnId, written: bool) {
+        let Some((name, password)) = self.enrolling.remove(&conn) else { return };
+        let user = written.then(|| self.roster.admit(name, password));
+        let waits = self.sessions.get(&conn).is_some_and(|session| matches!(session.stage, Stage::Enrolling));
+        if !waits {
+            return;
+        }
+        match user {
+            Some(user) => self.arrive(conn, user),
+            None => {
+                self.refuse(conn, Refusal::NoAccount);
+                self.ask(conn, Stage::Name { unknown: 0 });
+            }
+        }
+        self.resume(conn);
+    }
+}
+
+/// Division that rounds up: whoever is told "1 s left" must not fail a second later.
+trait DivCeil {
+    fn div_ceil_i64(self, by: i64) -> i64;
+}
+
+impl DivCeil for i64 {
+    fn div_ceil_i64(self, by: i64) -> i64 {
+        (self + by - 1) / by
+    }
+}

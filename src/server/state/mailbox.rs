@@ -1,0 +1,341 @@
+//! Who may write to whom; deliver at once or keep; what was delivered but not confirmed.
+//!
+//! A text to somebody present is sent at once and stays in his ring of unconfirmed texts; a text
+//! to somebody absent is stored first. Until a mailbox has been read to its end, everything for
+//! its owner goes there too: so order holds without a merge.
+
+use std::collections::VecDeque;
+
+use super::journal::Promise;
+use super::roster::UserId;
+use super::{ConnId, Effect, Record, State};
+use crate::wire::name::{Text, UserName};
+use crate::wire::{Letter, Notice, Refusal, Road};
+
+/// Messages that may wait for one user; then the sender is told that the mailbox is full.
+pub const MAILBOX_MESSAGES_MAX: u32 = 1000;
+
+/// Bytes of text that may wait for one user; then the sender is told that the mailbox is full.
+pub const MAILBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Delivered texts kept per client until they are confirmed; at more, the oldest that has been
+/// written to the socket counts as confirmed.
+pub const UNCONFIRMED_MAX: usize = 64;
+
+/// What waits for one user in the store: numbers only, the texts stay there.
+#[derive(Debug, Default)]
+pub(super) struct Mailbox {
+    /// Messages not yet confirmed.
+    pub(super) count: u32,
+    /// Their texts, in bytes.
+    bytes: usize,
+    /// The highest number ever put in.
+    last: u64,
+    /// The highest number that was confirmed; what is stored up to it is as good as deleted.
+    confirmed: u64,
+}
+
+impl Mailbox {
+    /// A mailbox as an earlier run left it.
+    pub(super) fn remembered(count: u32, bytes: usize, last: u64) -> Self {
+        Self { count, bytes, last, confirmed: 0 }
+    }
+
+    fn is_full(&self, more: usize) -> bool {
+        self.count >= MAILBOX_MESSAGES_MAX || self.bytes + more > MAILBOX_BYTES_MAX
+    }
+
+    fn put(&mut self, number: u64, bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes;
+        self.last = self.last.max(number);
+    }
+
+    pub(super) fn forget(&mut self, count: u32, bytes: usize) {
+        self.count = self.count.saturating_sub(count);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// How far a session has read its user's mailbox.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// The highest number read.
+    upto: u64,
+    /// A page was asked for, and then the mailbox went up to this number.
+    asked: Option<u64>,
+    /// What waited at log-in goes up to this number; no command is heard before it is read, so
+    /// that a script which logs out at once gets its messages all the same.
+    first: Option<u64>,
+}
+
+impl From<&Mailbox> for Reading {
+    fn from(mailbox: &Mailbox) -> Self {
+        let first = (mailbox.count > 0 && mailbox.last > mailbox.confirmed).then_some(mailbox.last);
+        Self { upto: mailbox.confirmed, asked: None, first }
+    }
+}
+
+impl Reading {
+    /// Whether what waited at log-in is still to come.
+    pub(super) fn is_first(&self) -> bool {
+        self.first.is_some()
+    }
+}
+
+/// Texts written to a client that has not confirmed them, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Unconfirmed {
+    ring: VecDeque<Delivered>,
+    /// Stored ones that left the ring and are not yet deleted from the store.
+    read: Read,
+}
+
+#[derive(Debug)]
+struct Delivered {
+    letter: Letter,
+    /// The batch it was sent in.
+    batch: u32,
+    /// The store holds it as well.
+    stored: bool,
+}
+
+/// Stored messages that were read.
+#[derive(Debug, Default)]
+struct Read {
+    upto: u64,
+    count: u32,
+    bytes: usize,
+}
+
+impl Unconfirmed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.ring.len() >= UNCONFIRMED_MAX
+    }
+
+    /// Adds a text; the oldest ones beyond the limit leave if an earlier batch has written them.
+    fn push(&mut self, delivered: Delivered, stalled: bool) {
+        while self.is_full() && !stalled && self.ring.front().is_some_and(|oldest| oldest.batch != delivered.batch) {
+            let Some(oldest) = self.ring.pop_front() else { break };
+            self.read.add(&oldest);
+        }
+        self.ring.push_back(delivered);
+    }
+
+    /// What may be deleted from the store: asked once per run of stored texts, not for each.
+    fn take_run(&mut self) -> Option<Read> {
+        let more_to_come = self.ring.front().is_some_and(|oldest| oldest.stored);
+        if more_to_come { None } else { self.take_read() }
+    }
+
+    /// What left the ring and is not yet deleted from the store.
+    fn take_read(&mut self) -> Option<Read> {
+        (self.read.count > 0).then(|| std::mem::take(&mut self.read))
+    }
+
+    /// Everything stored counts as read; from now on the ring alone holds it.
+    fn take_all_read(&mut self) -> Option<Read> {
+        for delivered in &mut self.ring {
+            self.read.add(delivered);
+            delivered.stored = false;
+        }
+        self.take_read()
+    }
+}
+
+impl Read {
+    fn add(&mut self, delivered: &Delivered) {
+        if delivered.stored {
+            self.upto = self.upto.max(delivered.letter.number);
+            self.count += 1;
+            self.bytes += delivered.letter.text.as_str().len();
+        }
+    }
+}
+
+impl State {
+    /// `message <user> <text>`. The order of the checks is the assignment's: unknown, self,
+    /// blocked, and only then offline; a blocked sender's text is never stored.
+    pub(super) fn message(&mut self, conn: ConnId, from: UserId, word: &str, text: &str) {
+        let Some(to) = self.target(conn, from, word, "message") else { return };
+        if self.roster[to].blocks.contains(&from) {
+            let name = self.roster[to].name.clone();
+            return self.refuse(conn, Refusal::Blocked(name));
+        }
+        let letter = self.write(from, text);
+        match self.receiver(to) {
+            Some(receiver) => self.deliver(receiver, letter, false),
+            None => self.keep(conn, to, letter),
+        }
+    }
+
+    /// `broadcast <text>`: to everybody online who has not blocked the sender; never stored.
+    pub(super) fn broadcast(&mut self, conn: ConnId, from: UserId, text: &str) {
+        let mut receivers = Vec::with_capacity(self.online.len());
+        let mut skipped = false;
+        for &user in self.online.values().filter(|user| **user != from) {
+            let other = &self.roster[user];
+            if !other.blocks.is_empty() && other.blocks.contains(&from) {
+                skipped = true;
+            } else {
+                receivers.extend(other.session);
+            }
+        }
+        self.charge(conn, receivers.len());
+        let letter = self.write(from, text);
+        self.cast(receivers, Notice::Said(letter));
+        if skipped {
+            self.send(conn, Notice::SomeSkipped);
+        }
+    }
+
+    fn write(&mut self, from: UserId, text: &str) -> Letter {
+        let number = self.next_number;
+        self.next_number += 1;
+        let from = self.roster[from].name.clone();
+        Letter { number, from, text: Text::harmless(text), sent: self.now.wall, road: Road::Live }
+    }
+
+    /// The connection that can take a text at once: its user has read all that waited, and is
+    /// not so slow that a text might be lost with the connection.
+    fn receiver(&mut self, user: UserId) -> Option<ConnId> {
+        let conn = self.roster[user].session?;
+        let last = self.roster[user].mailbox.last;
+        let session = self.sessions.get_mut(&conn)?;
+        let stalled = session.stalled;
+        let visit = session.visit()?;
+        let ready = visit.reading.upto >= last && !(stalled && visit.unconfirmed.is_full());
+        ready.then_some(conn)
+    }
+
+    /// Sends a text and keeps it until it is confirmed. `stored`: the store holds it as well.
+    fn deliver(&mut self, conn: ConnId, letter: Letter, stored: bool) {
+        let batch = self.batch;
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let stalled = session.stalled;
+        let Some(visit) = session.visit() else { return };
+        visit.unconfirmed.push(Delivered { letter: letter.clone(), batch, stored }, stalled);
+        let user = visit.user;
+        let read = visit.unconfirmed.take_run();
+        self.send(conn, Notice::Said(letter));
+        if let Some(read) = read {
+            let record = self.forget(user, read);
+            self.store_retrying(record, None);
+        }
+    }
+
+    /// Stores a text; the sender's answer waits for the disk.
+    fn keep(&mut self, conn: ConnId, to: UserId, letter: Letter) {
+        let bytes = letter.text.as_str().len();
+        if self.journal.is_full() {
+            return self.refuse(conn, Refusal::Busy);
+        }
+        if self.roster[to].mailbox.is_full(bytes) {
+            let name = self.roster[to].name.clone();
+            return self.refuse(conn, Refusal::MailboxFull(name));
+        }
+        let reader = self.roster[to].session;
+        let absent = reader.is_none().then(|| self.last_seen(to));
+        let user = &mut self.roster[to];
+        user.mailbox.put(letter.number, bytes);
+        let record = Record::Message { to: user.name.clone(), letter };
+        self.store(record, Some(conn), Promise::Message { to, bytes, absent });
+        if let Some(reader) = reader {
+            self.queue(reader);
+        }
+    }
+
+    /// Asks for the next page of a mailbox that has one.
+    pub(super) fn read_on(&mut self, conn: ConnId) {
+        let Some(visit) = self.visit(conn) else { return };
+        let (user, upto, asked) = (visit.user, visit.reading.upto, visit.reading.asked);
+        let last = self.roster[user].mailbox.last;
+        if asked.is_some() || upto >= last {
+            return;
+        }
+        if let Some(visit) = self.visit(conn) {
+            visit.reading.asked = Some(last);
+        }
+        let user = self.roster[user].name.clone();
+        self.effects.push(Effect::Fetch { user, after: upto });
+    }
+
+    /// A page has come from the store.
+    pub(super) fn deliver_page(&mut self, name: &UserName, page: Option<Vec<Letter>>) {
+        let Some(conn) = self.roster.find(name.as_str()).and_then(|user| self.roster[user].session) else { return };
+        let Some(visit) = self.visit(conn) else { return };
+        let asked = visit.reading.asked.take();
+        let Some(page) = page else {
+            visit.reading.first = None;
+            self.unread.push(conn);
+            return self.resume(conn);
+        };
+        // A page that an earlier session of this user asked for may come first.
+        let upto = visit.reading.upto;
+        let fresh: Vec<Letter> = page.into_iter().filter(|letter| letter.number > upto).collect();
+        match fresh.last() {
+            Some(last) => visit.reading.upto = last.number,
+            // Nothing was left, so what had been put in until the question is all read.
+            None => visit.reading.upto = upto.max(asked.unwrap_or(0)),
+        }
+        let first_is_read = visit.reading.first.is_some_and(|goal| goal <= visit.reading.upto);
+        for letter in fresh {
+            self.deliver(conn, letter, true);
+        }
+        if first_is_read && let Some(visit) = self.visit(conn) {
+            visit.reading.first = None;
+            self.resume(conn);
+        }
+        self.queue(conn);
+    }
+
+    /// Counts everything delivered to a session as read, at its end.
+    pub(super) fn confirm_mail(&mut self, conn: ConnId, user: UserId) -> Option<Record> {
+        let session = self.sessions.get_mut(&conn)?;
+        let super::dialogue::Stage::Leaving(_, unconfirmed) = &mut session.stage else { return None };
+        let read = unconfirmed.take_all_read()?;
+        Some(self.forget(user, read))
+    }
+
+    fn forget(&mut self, user: UserId, read: Read) -> Record {
+        let user = &mut self.roster[user];
+        user.mailbox.forget(read.count, read.bytes);
+        user.mailbox.confirmed = user.mailbox.confirmed.max(read.upto);
+        Record::Confirmed { user: user.name.clone(), upto: read.upto }
+    }
+
+    /// Takes back texts that were written to a connection which then broke: to the user at once
+    /// if he is already here again, else to his mailbox, whatever its size.
+    pub(super) fn give_back(&mut self, user: UserId, mut unconfirmed: Unconfirmed) {
+        if let Some(read) = unconfirmed.take_read() {
+            let record = self.forget(user, read);
+            self.store_retrying(record, None);
+        }
+        for Delivered { letter, stored, .. } in unconfirmed.ring {
+            let letter = Letter { road: Road::Again, ..letter };
+            let bytes = letter.text.as_str().len();
+            match self.roster[user].session {
+                // A stored one is read again by the new session, or has been confirmed by it.
+                Some(conn) if !stored => self.deliver(conn, letter, false),
+                None if !stored => self.keep_again(user, letter, bytes),
+                None if letter.number > self.roster[user].mailbox.confirmed => {
+                    self.roster[user].mailbox.forget(1, bytes);
+                    self.keep_again(user, letter, bytes);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn keep_again(&mut self, user: UserId, letter: Letter, bytes: usize) {
+        let user = &mut self.roster[user];
+        user.mailbox.put(letter.number, bytes);
+        user.mailbox.confirmed = user.mailbox.confirmed.min(letter.number.saturating_sub(1));
+        let record = Record::Message { to: user.name.clone(), letter };
+        self.store_retrying(record, None);
+    }
+}

@@ -1,0 +1,390 @@
+//! The mind of the server: every rule, and nothing that touches the world.
+//!
+//! [`State::handle`] takes the time and one [`Event`] and appends [`Effect`]s; the hub carries
+//! them out in their order. The state owns no socket, thread, channel, file or clock, which is
+//! why every rule can be played in microseconds from a transcript.
+
+mod blocks;
+mod dialogue;
+mod journal;
+mod login;
+mod mailbox;
+mod presence;
+mod roster;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+pub use crate::server::ids::ConnId;
+pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNCONFIRMED_MAX};
+
+use crate::server::ids::IdMap;
+use crate::wire::name::UserName;
+use crate::wire::time::Moment;
+use crate::wire::{Letter, Notice};
+use dialogue::Session;
+use journal::Journal;
+use login::Lobby;
+use roster::{Roster, UserId};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A connection was accepted from this address.
+    Opened(ConnId, IpAddr),
+    /// A line arrived, its LF removed.
+    Line(ConnId, &'a [u8]),
+    /// A line over the limit was dropped.
+    Overlong(ConnId),
+    /// The peer will send no more but may still read.
+    EndOfInput(ConnId),
+    /// The connection is gone; the last word about it.
+    Closed(ConnId, Parting),
+    /// The socket takes no more for now: output waits.
+    Stalled(ConnId),
+    /// All output that waited has been written.
+    Drained(ConnId),
+    /// More output waits than the limit allows.
+    Overrun(ConnId),
+    /// All effects so far have been offered to the sockets and, where they are records, to the
+    /// store: the end of a batch.
+    Flushed,
+    /// The oldest so many records are on the disk.
+    Committed(usize),
+    /// The oldest so many records could not be stored, none of them.
+    StoreFailed(usize),
+    /// A page of somebody's mailbox, oldest first; `None` if it could not be read.
+    Mail(UserName, Option<Vec<Letter>>),
+    /// A new account was written to Credentials.txt, or not.
+    Enrolled(ConnId, bool),
+    /// The server must stop.
+    Stop,
+    /// The time of [`State::deadline`] has come.
+    Tick,
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// In order, as far as the kernel knows: everything written was taken.
+    Clean,
+    /// By a reset, a failed write or a link that went silent: the last texts may be lost.
+    Cut,
+}
+
+/// Something to be done. The order of effects is a promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Tell one connection.
+    Send(ConnId, Notice),
+    /// Tell many connections the same.
+    Cast(Vec<ConnId>, Notice),
+    /// Write to the store; reported by [`Event::Committed`] in the same order.
+    Store(Record),
+    /// Keep a place in this connection's output for an answer that waits for the disk: all that
+    /// follows for this connection waits behind it.
+    Hold(ConnId),
+    /// Fill the oldest place kept for this connection, with an answer or with nothing.
+    Release(ConnId, Option<Notice>),
+    /// Read the next page of a mailbox: messages with a number above `after`.
+    Fetch {
+        /// Whose mailbox.
+        user: UserName,
+        /// The highest number already read.
+        after: u64,
+    },
+    /// Append an account to Credentials.txt; reported by [`Event::Enrolled`].
+    Enroll {
+        /// Who asks.
+        conn: ConnId,
+        /// The new name.
+        user: UserName,
+        /// The password as typed.
+        password: String,
+    },
+    /// Take no more lines from this connection until [`Effect::Resume`].
+    Pause(ConnId),
+    /// Take lines again.
+    Resume(ConnId),
+    /// Write what waits, then close.
+    Close {
+        /// Which connection.
+        conn: ConnId,
+        /// Texts are unconfirmed: a reset within a second still counts as [`Parting::Cut`].
+        watch: bool,
+    },
+}
+
+/// Something that must outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// Keeps a message until `to` has got it.
+    Message {
+        /// Whose mailbox.
+        to: UserName,
+        /// What waits there.
+        letter: Letter,
+    },
+    /// Forgets what waits for `user`, up to and including this number.
+    Confirmed {
+        /// Whose mailbox.
+        user: UserName,
+        /// The highest number that was read.
+        upto: u64,
+    },
+    /// `by` blocks `whom`.
+    Block {
+        /// Who blocks.
+        by: UserName,
+        /// Who is blocked.
+        whom: UserName,
+    },
+    /// `by` takes the block of `whom` back.
+    Unblock {
+        /// Who blocked.
+        by: UserName,
+        /// Who was blocked.
+        whom: UserName,
+    },
+    /// `user` is online from now on; after a crash the last heartbeat counts as his end.
+    CameOnline {
+        /// Who.
+        user: UserName,
+        /// When, in milliseconds since 1970, UTC.
+        wall: i64,
+    },
+    /// `user` was online until now.
+    WentOffline {
+        /// Who.
+        user: UserName,
+        /// When, in milliseconds since 1970, UTC.
+        wall: i64,
+    },
+    /// The server was alive at this time.
+    Heartbeat {
+        /// When, in milliseconds since 1970, UTC.
+        wall: i64,
+    },
+}
+
+impl Record {
+    /// Whether somebody's answer waits for this record; the others may be stored a little later.
+    pub fn is_awaited(&self) -> bool {
+        !matches!(self, Self::CameOnline { .. } | Self::WentOffline { .. } | Self::Heartbeat { .. })
+    }
+
+    /// What the record costs in memory until it is stored, in bytes, roughly.
+    pub fn cost(&self) -> usize {
+        64 + if let Self::Message { letter, .. } = self { letter.text.as_str().len() } else { 0 }
+    }
+}
+
+/// What an earlier run left, as the store read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Every name the store knows.
+    pub users: Vec<RememberedUser>,
+    /// Who blocks whom.
+    pub blocks: Vec<(UserName, UserName)>,
+    /// The first message number of this run, above all numbers ever used.
+    pub first_number: u64,
+}
+
+/// One user as an earlier run left him.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RememberedUser {
+    /// Who.
+    pub name: UserName,
+    /// Until when he was online, in milliseconds since 1970, UTC.
+    pub last_seen: Option<i64>,
+    /// How many messages wait for him.
+    pub waiting: u32,
+    /// Their texts together, in bytes.
+    pub bytes: usize,
+    /// The highest number that waits, 0 if none does.
+    pub last: u64,
+}
+
+/// What the operator chose.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// How long three wrong passwords lock a name, in milliseconds; 0: not at all.
+    pub block: i64,
+    /// How long a user may be silent, in milliseconds.
+    pub timeout: i64,
+    /// Unknown names may become accounts (UNSW 2021).
+    pub allow_new_users: bool,
+    /// Users who block the asker are hidden from his lists (UNSW 2021).
+    pub hide_blockers: bool,
+    /// How many connections may wait to log in.
+    pub lobby_max: usize,
+}
+
+/// Between two heartbeats of the store, in milliseconds.
+const HEARTBEAT: i64 = 10_000;
+
+/// Everything the server knows and decides.
+#[derive(Debug)]
+pub struct State {
+    rules: Rules,
+    roster: Roster,
+    sessions: IdMap<Session>,
+    lobby: Lobby,
+    /// New accounts on their way to Credentials.txt.
+    enrolling: HashMap<ConnId, (UserName, String)>,
+    /// Who is here, in the order of the lists.
+    online: BTreeMap<UserName, UserId>,
+    journal: Journal,
+    timers: BTreeSet<(i64, Timer)>,
+    /// Connections whose mailbox or list has another page.
+    unfinished: Vec<ConnId>,
+    /// Connections whose mailbox could not be read; tried again at the next heartbeat.
+    unread: Vec<ConnId>,
+    next_number: u64,
+    /// Counts the batches of the hub: what an earlier one sent has been offered to the socket.
+    batch: u32,
+    stopping: bool,
+    now: Moment,
+    /// The effects of the event in hand; the caller's buffer while an event is handled.
+    effects: Vec<Effect>,
+}
+
+/// What a point in time is kept for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The session may have been silent for too long.
+    Silence(ConnId),
+    /// The session has paid for its commands.
+    Resume(ConnId),
+    /// The store notes that the server is alive.
+    Heartbeat,
+}
+
+impl State {
+    /// A server with these accounts and what an earlier run left; `start` is the first moment.
+    pub fn new(
+        rules: Rules,
+        accounts: impl IntoIterator<Item = (UserName, String)>,
+        remembered: Remembered,
+        start: Moment,
+    ) -> Self {
+        let mut roster = Roster::default();
+        for (name, password) in accounts {
+            roster.admit(name, password);
+        }
+        for user in remembered.users {
+            roster.remember(user, start);
+        }
+        for (by, whom) in remembered.blocks {
+            let (by, whom) = (roster.id(&by), roster.id(&whom));
+            roster[by].blocks.insert(whom);
+        }
+        Self {
+            rules,
+            roster,
+            sessions: IdMap::default(),
+            lobby: Lobby::default(),
+            enrolling: HashMap::new(),
+            online: BTreeMap::new(),
+            journal: Journal::default(),
+            timers: BTreeSet::from([(start.elapsed + HEARTBEAT, Timer::Heartbeat)]),
+            unfinished: Vec::new(),
+            unread: Vec::new(),
+            next_number: remembered.first_number,
+            batch: 0,
+            stopping: false,
+            now: start,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Decides what follows from `event` and appends it to `effects`.
+    pub fn handle(&mut self, now: Moment, event: Event<'_>, effects: &mut Vec<Effect>) {
+        self.now = now;
+        std::mem::swap(&mut self.effects, effects);
+        self.decide(event);
+        std::mem::swap(&mut self.effects, effects);
+    }
+
+    /// When [`Event::Tick`] is due, in milliseconds of [`Moment::elapsed`].
+    pub fn deadline(&self) -> Option<i64> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// After [`Event::Stop`]: whether every connection is gone and every record reported.
+    pub fn is_settled(&self) -> bool {
+        self.sessions.is_empty() && self.journal.is_empty()
+    }
+
+    /// How many messages wait, for how many users: for the start line.
+    pub fn waiting(&self) -> (u64, usize) {
+        self.roster.waiting()
+    }
+
+    /// How many names have messages, blocks or a past here but no account: for the start line.
+    pub fn hidden_names(&self) -> usize {
+        self.roster.hidden()
+    }
+
+    fn decide(&mut self, event: Event<'_>) {
+        match event {
+            Event::Opened(conn, peer) => self.open(conn, peer),
+            Event::Line(conn, line) => self.hear(conn, line),
+            Event::Overlong(conn) => self.refuse_overlong(conn),
+            Event::EndOfInput(conn) => self.part(conn, None),
+            Event::Closed(conn, parting) => self.close(conn, parting),
+            Event::Stalled(conn) => self.set_stalled(conn, true),
+            Event::Drained(conn) => self.set_stalled(conn, false),
+            Event::Overrun(conn) => self.cut_off(conn),
+            Event::Flushed => self.turn_pages(),
+            Event::Committed(records) => self.committed(records),
+            Event::StoreFailed(records) => self.store_failed(records),
+            Event::Mail(user, page) => self.deliver_page(&user, page),
+            Event::Enrolled(conn, written) => self.enrolled(conn, written),
+            Event::Stop => self.stop(),
+            Event::Tick => self.tick(),
+        }
+    }
+
+    fn tick(&mut self) {
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > self.now.elapsed {
+                return;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Silence(conn) => self.check_silence(conn),
+                Timer::Resume(conn) => self.resume(conn),
+                Timer::Heartbeat => self.heartbeat(),
+            }
+        }
+    }
+
+    fn heartbeat(&mut self) {
+        self.timers.insert((self.now.elapsed + HEARTBEAT, Timer::Heartbeat));
+        self.retry_records();
+        if !self.online.is_empty() {
+            self.store_quietly(Record::Heartbeat { wall: self.now.wall });
+        }
+        self.unfinished.append(&mut self.unread);
+    }
+
+    fn stop(&mut self) {
+        self.stopping = true;
+        let mut conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        conns.sort_unstable();
+        for conn in conns {
+            self.part(conn, Some(Notice::Stopping));
+        }
+    }
+
+    fn send(&mut self, conn: ConnId, notice: Notice) {
+        self.effects.push(Effect::Send(conn, notice));
+    }
+
+    fn cast(&mut self, receivers: Vec<ConnId>, notice: Notice) {
+        if !receivers.is_empty() {
+            self.effects.push(Effect::Cast(receivers, notice));
+        }
+    }
+}

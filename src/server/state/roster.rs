@@ -1,0 +1,120 @@
+//! Everybody the server knows: the accounts, and names that only the store remembers.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::{Index, IndexMut};
+
+use super::RememberedUser;
+use super::mailbox::Mailbox;
+use crate::server::ids::ConnId;
+use crate::wire::Ago;
+use crate::wire::name::UserName;
+use crate::wire::time::Moment;
+
+/// One user's place in the [`Roster`]; never given to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct UserId(usize);
+
+/// One user.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) name: UserName,
+    /// `None`: the name has left Credentials.txt. What it owns is kept, but it is invisible.
+    pub(super) password: Option<String>,
+    /// Where the user is logged in.
+    pub(super) session: Option<ConnId>,
+    /// While online: since when. Else: the last moment online, if there was one.
+    pub(super) seen: Option<Moment>,
+    /// Consecutive wrong passwords, over all connections.
+    pub(super) misses: u8,
+    /// No log-in before this time, in elapsed milliseconds.
+    pub(super) locked_until: Option<i64>,
+    pub(super) blocks: HashSet<UserId>,
+    pub(super) mailbox: Mailbox,
+}
+
+impl User {
+    fn new(name: UserName) -> Self {
+        Self {
+            name,
+            password: None,
+            session: None,
+            seen: None,
+            misses: 0,
+            locked_until: None,
+            blocks: HashSet::new(),
+            mailbox: Mailbox::default(),
+        }
+    }
+
+    /// When the user came or left, as people are told.
+    pub(super) fn seen_ago(&self, now: Moment) -> Option<Ago> {
+        self.seen.map(|seen| Ago { wall: seen.wall, millis: now.since(seen) })
+    }
+}
+
+/// All users by name and by number.
+#[derive(Debug, Default)]
+pub(super) struct Roster {
+    users: Vec<User>,
+    by_name: HashMap<UserName, UserId>,
+}
+
+impl Roster {
+    /// The account of that name; names without an account are not found.
+    pub(super) fn find(&self, name: &str) -> Option<UserId> {
+        let id = *self.by_name.get(name)?;
+        self[id].password.is_some().then_some(id)
+    }
+
+    /// The place of that name, account or not; a new one if need be.
+    pub(super) fn id(&mut self, name: &UserName) -> UserId {
+        if let Some(&id) = self.by_name.get(name) {
+            return id;
+        }
+        let id = UserId(self.users.len());
+        self.users.push(User::new(name.clone()));
+        self.by_name.insert(name.clone(), id);
+        id
+    }
+
+    /// Makes the name an account.
+    pub(super) fn admit(&mut self, name: UserName, password: String) -> UserId {
+        let id = self.id(&name);
+        self[id].password = Some(password);
+        id
+    }
+
+    /// Takes over what the store knows of a user.
+    pub(super) fn remember(&mut self, user: RememberedUser, now: Moment) {
+        let id = self.id(&user.name);
+        self[id].seen = user.last_seen.map(|wall| now.recall(wall));
+        self[id].mailbox = Mailbox::remembered(user.waiting, user.bytes, user.last);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (UserId, &User)> {
+        self.users.iter().enumerate().map(|(at, user)| (UserId(at), user))
+    }
+
+    pub(super) fn waiting(&self) -> (u64, usize) {
+        let counts = self.users.iter().map(|user| u64::from(user.mailbox.count)).filter(|&count| count > 0);
+        (counts.clone().sum(), counts.count())
+    }
+
+    pub(super) fn hidden(&self) -> usize {
+        self.users.iter().filter(|user| user.password.is_none()).count()
+    }
+}
+
+impl Index<UserId> for Roster {
+    type Output = User;
+
+    fn index(&self, id: UserId) -> &User {
+        &self.users[id.0]
+    }
+}
+
+impl IndexMut<UserId> for Roster {
+    fn index_mut(&mut self, id: UserId) -> &mut User {
+        &mut self.users[id.0]
+    }
+}

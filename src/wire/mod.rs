@@ -1,0 +1,191 @@
+//! Words: all that can be asked ([`Request`]) and all that can be told ([`Notice`]), and how
+//! bytes become the one and the other becomes bytes. Pure: no socket, file, thread or clock.
+
+pub mod command;
+pub mod line;
+pub mod name;
+pub mod text;
+pub mod time;
+
+use command::Command;
+use name::{NameError, Text, UserName};
+
+/// What a logged-in user asks for. User names are still words: whether they exist is a rule.
+#[allow(missing_docs, reason = "the line of a variant speaks of its fields too")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// `message <user> <text>`
+    Message { to: &'a str, text: &'a str },
+    /// `broadcast <text>`
+    Broadcast { text: &'a str },
+    /// `whoelse`, also `online`
+    WhoElse,
+    /// `whoelsesince <seconds>`, in milliseconds; a huge number is as good as "ever"
+    WhoElseSince { millis: i64 },
+    /// `block <user>`
+    Block { user: &'a str },
+    /// `unblock <user>`
+    Unblock { user: &'a str },
+    /// `status <user>`
+    Status { user: &'a str },
+    /// `help [command]`
+    Help { topic: Option<&'a str> },
+    /// `logout`, also `leave`
+    Logout,
+    /// A command that only the client program can carry out.
+    ForClient { word: &'static str },
+}
+
+/// Everything the server can tell one connection. [`text::Speller`] knows the words.
+#[allow(missing_docs, reason = "the line of a variant speaks of its fields too")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    // Logging in.
+    /// The prompt for a name; no line end.
+    AskName,
+    /// The prompt for a password; no line end.
+    AskPassword,
+    /// The name is free and may be taken with the password that comes next.
+    NewUser(UserName),
+    /// `tries` passwords are left.
+    WrongPassword { tries: u8 },
+    /// The last try failed: the name is locked for so many seconds (0: there is no lockout).
+    JustLocked { seconds: i64 },
+    /// The name is locked for so many more seconds.
+    StillLocked { seconds: i64 },
+    /// Logged in elsewhere; the other session spoke so many milliseconds ago.
+    AlreadyOnline { user: UserName, idle: i64 },
+    /// Logged in.
+    Welcome(UserName),
+
+    // The end of a connection.
+    /// The answer to `logout`.
+    Goodbye,
+    /// No valid command for so many seconds.
+    TimedOut { seconds: i64 },
+    /// Not logged in within the time for it.
+    LoginTimedOut,
+    /// The server stops.
+    Stopping,
+    /// No room for one more connection.
+    Full,
+    /// Dropped for a newer one while too many connections wait to log in.
+    Crowded,
+    /// More output waits than the server keeps for one client.
+    TooSlow,
+    /// Three unknown names in a row.
+    TooManyNames,
+
+    // Talk.
+    /// What one user says to another.
+    Said(Letter),
+    /// So many stored messages follow.
+    Waiting { count: u32 },
+    /// A message was stored for an absent user, last online at that moment.
+    Stored { to: UserName, seen: Option<Ago> },
+    /// Somebody did not get it, because somebody blocks the sender.
+    SomeSkipped,
+    /// Somebody logged in.
+    Arrived(UserName),
+    /// Somebody left, in whatever way.
+    Left(UserName),
+
+    // Answers.
+    /// A page of names, one per line.
+    Names(Vec<UserName>),
+    /// The list is empty.
+    Nobody,
+    /// `block` is done.
+    Blocked(UserName),
+    /// `unblock` is done.
+    Unblocked(UserName),
+    /// `status` of somebody who is here: since when, and silent for so many milliseconds.
+    Online { user: UserName, since: Ago, idle: i64 },
+    /// `status` of somebody who was here.
+    Offline { user: UserName, seen: Ago },
+    /// `status` of somebody who never was.
+    NeverOnline(UserName),
+    /// Every command, a line each.
+    HelpAll,
+    /// One command with its rule and an example.
+    Help(&'static Command),
+    /// Not done, and why.
+    Refused(Refusal),
+}
+
+/// Why a request was not carried out.
+#[allow(missing_docs, reason = "the line of a variant speaks of its fields too")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The command is right, its arguments are not.
+    Usage(&'static Command),
+    /// The first word is no command.
+    InvalidCommand(Text),
+    /// Typed into netcat, but only the client program can do it.
+    NeedsClient(&'static str),
+    /// No such account.
+    InvalidUser(Text),
+    /// An unknown name at login.
+    UnknownUser,
+    /// A new name that cannot be a user name.
+    BadName(NameError),
+    /// A new password that cannot be kept in Credentials.txt.
+    BadPassword,
+    /// Somebody else is just taking this new name.
+    NameTaken,
+    /// The new account could not be written.
+    NoAccount,
+    /// The target is oneself; the verb says of what.
+    Yourself(&'static str),
+    /// The recipient has blocked the sender.
+    Blocked(UserName),
+    /// `block` twice.
+    AlreadyBlocked(UserName),
+    /// `unblock` without a block.
+    NotBlocked(UserName),
+    /// The recipient's mailbox is full.
+    MailboxFull(UserName),
+    /// Too much waits for the disk.
+    Busy,
+    /// The disk refused.
+    DiskFailed,
+    /// A line over the limit, in bytes.
+    LineTooLong { max: usize },
+    /// A line that is not UTF-8.
+    NotUtf8,
+}
+
+/// A moment in the past, for people: when by the wall clock, and how long ago.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ago {
+    /// Milliseconds since 1970, UTC.
+    pub wall: i64,
+    /// Milliseconds that have passed since.
+    pub millis: i64,
+}
+
+/// What one user said to another, on its way to the reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Rises with every text of a store and is never used again.
+    pub number: u64,
+    /// Who said it.
+    pub from: UserName,
+    /// What was said.
+    pub text: Text,
+    /// When, in milliseconds since 1970, UTC.
+    pub sent: i64,
+    /// How it comes to the reader.
+    pub road: Road,
+}
+
+/// How a text came to its reader.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Road {
+    /// At once: shown without a time.
+    Live,
+    /// By way of the mailbox: shown with the time it was sent.
+    Mail,
+    /// By way of the mailbox, and perhaps for the second time.
+    Again,
+}

@@ -1,0 +1,177 @@
+//! Names and texts: checked once at the door, afterwards a type.
+
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+
+/// Longest user or group name, in bytes; a longer one is refused with the reason.
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// A legal user name: 1 to 32 printable ASCII characters, no space.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UserName(Arc<str>);
+
+/// Why a word cannot be a user name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameError {
+    /// Nothing there.
+    Empty,
+    /// More than [`NAME_BYTES_MAX`] bytes.
+    TooLong,
+    /// A space, a control character or something outside ASCII.
+    BadCharacter,
+}
+
+impl UserName {
+    /// Checks a word and keeps it as a name.
+    pub fn parse(word: &str) -> Result<Self, NameError> {
+        if word.is_empty() {
+            Err(NameError::Empty)
+        } else if word.len() > NAME_BYTES_MAX {
+            Err(NameError::TooLong)
+        } else if !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+            Err(NameError::BadCharacter)
+        } else {
+            Ok(Self(word.into()))
+        }
+    }
+
+    /// The name as typed.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::borrow::Borrow<str> for UserName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("the name is empty"),
+            Self::TooLong => write!(f, "the name is longer than {NAME_BYTES_MAX} characters"),
+            Self::BadCharacter => f.write_str("a name is made of printable ASCII characters without spaces"),
+        }
+    }
+}
+
+/// Longest password in plain text, in bytes.
+pub const PASSWORD_BYTES_MAX: usize = 128;
+
+/// Whether a password can stand in Credentials.txt: printable ASCII without spaces.
+pub fn is_legal_password(word: &str) -> bool {
+    (1..=PASSWORD_BYTES_MAX).contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// One line of text that can do no harm on anybody's terminal.
+///
+/// Cheap to clone: every receiver shares one copy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text(Arc<str>);
+
+impl Text {
+    /// Keeps `raw`, with every character that could drive or fool a terminal written out.
+    ///
+    /// Control characters become their pictures (ESC is shown as `␛`), C1 controls, bidi
+    /// controls and characters without width become `<U+202E>` and the like. Tabs stay.
+    pub fn harmless(raw: &str) -> Self {
+        // Nearly every text is plain ASCII, and then one pass decides.
+        if raw.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte)) {
+            return Self(raw.into());
+        }
+        let mut shown = String::with_capacity(raw.len() + 16);
+        for c in raw.chars() {
+            show(c, &mut shown);
+        }
+        Self(shown.into())
+    }
+
+    /// The text, ready for a terminal.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+fn show(c: char, shown: &mut String) {
+    match c {
+        '\t' => shown.push(c),
+        '\0'..='\x1f' => shown.push(char::from_u32(0x2400 + u32::from(c)).unwrap_or('?')),
+        '\x7f' => shown.push('\u{2421}'),
+        _ if misleads(c) => {
+            // Writing to a String cannot fail.
+            let _ = write!(shown, "<U+{:04X}>", u32::from(c));
+        }
+        _ => shown.push(c),
+    }
+}
+
+/// Whether a character is invisible, breaks lines or changes the direction of its neighbours.
+fn misleads(c: char) -> bool {
+    matches!(u32::from(c),
+        0x80..=0x9f                         // C1 controls
+        | 0xad                              // soft hyphen
+        | 0x034f | 0x061c | 0x180b..=0x180f // joiners, Arabic letter mark, Mongolian selectors
+        | 0x115f | 0x1160 | 0x3164 | 0xffa0 // Hangul fillers
+        | 0x17b4 | 0x17b5                   // Khmer inherent vowels
+        | 0x200b..=0x200f                   // zero width, direction marks
+        | 0x2028..=0x202e                   // line separators, bidi embeddings and overrides
+        | 0x2060..=0x206f                   // invisible operators, bidi isolates
+        | 0xfeff | 0xfff9..=0xfffb          // byte order mark, interlinear annotations
+        | 0x1d173..=0x1d17a                 // musical formatting
+        | 0xe0000..=0xe0fff                 // tags and their selectors
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_printable_special_of_the_courses_is_a_legal_name() {
+        for c in "~!@#$%^&*_-+=`|\\(){}[]:;\"'<>,.?/".chars() {
+            assert!(UserName::parse(&c.to_string()).is_ok(), "{c}");
+        }
+    }
+
+    #[test]
+    fn a_bad_name_says_why() {
+        assert_eq!(UserName::parse(""), Err(NameError::Empty));
+        assert_eq!(UserName::parse(&"x".repeat(33)), Err(NameError::TooLong));
+        assert!(UserName::parse(&"x".repeat(32)).is_ok());
+        for bad in ["two words", "tab\there", "caf\u{e9}", "bell\x07"] {
+            assert_eq!(UserName::parse(bad), Err(NameError::BadCharacter), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn harmful_characters_are_shown() {
+        let shown = |raw: &str| Text::harmless(raw).as_str().to_owned();
+        assert_eq!(shown("\x1b[2Jhi"), "\u{241b}[2Jhi");
+        assert_eq!(shown("a\tb"), "a\tb");
+        assert_eq!(shown("\r\x7f\0"), "\u{240d}\u{2421}\u{2400}");
+        assert_eq!(shown("\u{9b}31m"), "<U+009B>31m");
+        assert_eq!(shown("abc\u{202e}fed"), "abc<U+202E>fed");
+        assert_eq!(shown("a\u{200b}b\u{feff}"), "a<U+200B>b<U+FEFF>");
+        assert_eq!(shown("gr\u{fc}ezi \u{1f600} \u{4f60}\u{597d}"), "gr\u{fc}ezi \u{1f600} \u{4f60}\u{597d}");
+    }
+}

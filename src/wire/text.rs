@@ -1,0 +1,203 @@
+//! Every [`Notice`] as a person reads it on the line port. The only place with wording.
+//!
+//! A line of the server never has the shape `name: text`, which is how a user's text is shown;
+//! refusals begin with `Error.` followed by a full stop for the same reason (UNSW samples).
+
+use std::io::Write as _;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::command::{COMMANDS, Command};
+use super::name::UserName;
+use super::{Ago, Letter, Notice, Refusal, Road};
+
+/// Spells notices in the zone of the server's clock.
+#[derive(Debug, Clone)]
+pub struct Speller {
+    zone: TimeZone,
+}
+
+impl Speller {
+    /// A speller for one time zone.
+    pub fn new(zone: TimeZone) -> Self {
+        Self { zone }
+    }
+
+    /// Appends `notice` to `out`: whole lines, but for the two prompts.
+    pub fn spell(&self, notice: &Notice, out: &mut Vec<u8>) {
+        // Writing to a Vec cannot fail.
+        let _ = self.write(notice, out);
+    }
+
+    fn write(&self, notice: &Notice, out: &mut Vec<u8>) -> std::io::Result<()> {
+        match notice {
+            Notice::Said(letter) => self.write_letter(letter, out),
+
+            Notice::AskName => write!(out, "Username: "),
+            Notice::AskPassword => write!(out, "Password: "),
+            Notice::NewUser(user) => writeln!(out, "The name {user} is new: choose a password"),
+            Notice::WrongPassword { tries: 1 } => writeln!(out, "Invalid password, 1 try left"),
+            Notice::WrongPassword { tries } => writeln!(out, "Invalid password, {tries} tries left"),
+            Notice::JustLocked { seconds: 0 } => writeln!(out, "Invalid password. No tries left, goodbye"),
+            Notice::JustLocked { seconds } => writeln!(out, "Invalid password. Account blocked for {seconds} s"),
+            Notice::StillLocked { seconds } => writeln!(out, "Account blocked after failed logins, {seconds} s left"),
+            Notice::AlreadyOnline { user, idle } => {
+                writeln!(out, "{} is already logged in; that session last spoke {} ago", First(user), Span(*idle))
+            }
+            Notice::Welcome(user) => writeln!(out, "Welcome to chinwag, {user}! Type help for the commands"),
+
+            Notice::Goodbye => writeln!(out, "Goodbye"),
+            Notice::TimedOut { seconds } => writeln!(out, "You timed out: no command for {seconds} s"),
+            Notice::LoginTimedOut => writeln!(out, "\nYou timed out before logging in"),
+            Notice::Stopping => writeln!(out, "The server is stopping, goodbye"),
+            Notice::Full => writeln!(out, "Error. The server is full, try again later"),
+            Notice::Crowded => writeln!(out, "\nError. Too many connections wait to log in, this one was closed"),
+            Notice::TooSlow => writeln!(out, "Error. You read too slowly: too much output waits, connection closed"),
+            Notice::TooManyNames => writeln!(out, "Error. Three unknown names, goodbye"),
+
+            Notice::Waiting { count: 1 } => writeln!(out, "1 message came while you were away"),
+            Notice::Waiting { count } => writeln!(out, "{count} messages came while you were away"),
+            Notice::Stored { to, seen: Some(seen) } => {
+                write!(out, "{} is offline (last online ", First(to))?;
+                self.write_ago(*seen, out)?;
+                writeln!(out, "), message stored")
+            }
+            Notice::Stored { to, seen: None } => {
+                writeln!(out, "{} is offline (never online yet), message stored", First(to))
+            }
+            Notice::SomeSkipped => writeln!(out, "Some recipients did not get your message"),
+            Notice::Arrived(user) => writeln!(out, "{} logged in", First(user)),
+            Notice::Left(user) => writeln!(out, "{} logged out", First(user)),
+
+            Notice::Names(users) => users.iter().try_for_each(|user| writeln!(out, "{}", First(user))),
+            Notice::Nobody => writeln!(out, "Nobody else"),
+            Notice::Blocked(user) => writeln!(out, "{} is blocked", First(user)),
+            Notice::Unblocked(user) => writeln!(out, "{} is unblocked", First(user)),
+            Notice::Online { user, since, idle } => {
+                write!(out, "{} is online since ", First(user))?;
+                self.write_ago(*since, out)?;
+                writeln!(out, ", idle for {}", Span(*idle))
+            }
+            Notice::Offline { user, seen } => {
+                write!(out, "{} is offline, last online ", First(user))?;
+                self.write_ago(*seen, out)?;
+                writeln!(out)
+            }
+            Notice::NeverOnline(user) => writeln!(out, "{} has never been online", First(user)),
+            Notice::HelpAll => write_help(out),
+            Notice::Help(command) => {
+                writeln!(out, "{} - {}", Usage(command), command.summary)?;
+                writeln!(out, "  {}", command.rule)?;
+                writeln!(out, "  for example {}", command.example)
+            }
+            Notice::Refused(refusal) => {
+                write!(out, "Error. ")?;
+                write_refusal(refusal, out)?;
+                writeln!(out)
+            }
+        }
+    }
+
+    fn write_letter(&self, letter: &Letter, out: &mut Vec<u8>) -> std::io::Result<()> {
+        match letter.road {
+            Road::Live => {}
+            Road::Mail => {
+                write!(out, "[")?;
+                self.write_time(letter.sent, out)?;
+                write!(out, "] ")?;
+            }
+            Road::Again => {
+                write!(out, "[")?;
+                self.write_time(letter.sent, out)?;
+                write!(out, ", perhaps repeated] ")?;
+            }
+        }
+        // The hot line of the whole server: no formatting machinery.
+        out.extend_from_slice(letter.from.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(letter.text.as_str().as_bytes());
+        out.push(b'\n');
+        Ok(())
+    }
+
+    fn write_ago(&self, ago: Ago, out: &mut Vec<u8>) -> std::io::Result<()> {
+        self.write_time(ago.wall, out)?;
+        write!(out, ", {} ago", Span(ago.millis))
+    }
+
+    /// `dd/mm/yy HH:MM:SS` in the zone, the layout of the Aalto system.
+    fn write_time(&self, wall: i64, out: &mut Vec<u8>) -> std::io::Result<()> {
+        let local = Timestamp::from_millisecond(wall).unwrap_or_default().to_zoned(self.zone.clone());
+        write!(out, "{}", local.strftime("%d/%m/%y %H:%M:%S"))
+    }
+}
+
+fn write_help(out: &mut Vec<u8>) -> std::io::Result<()> {
+    let width = COMMANDS.iter().map(|command| command.name.len() + command.arguments.len() + 1).max().unwrap_or(0);
+    for command in &COMMANDS {
+        let usage = format!("{} {}", command.name, command.arguments);
+        writeln!(out, "{usage:width$}  {}", command.summary)?;
+    }
+    Ok(())
+}
+
+fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
+    match refusal {
+        Refusal::Usage(command) => write!(out, "Usage: {}", Usage(command)),
+        Refusal::InvalidCommand(word) => write!(out, "Invalid command {} (try help)", word.as_str()),
+        Refusal::NeedsClient(word) => write!(out, "{word} needs the client program"),
+        Refusal::InvalidUser(word) => write!(out, "Invalid user {}", word.as_str()),
+        Refusal::UnknownUser => write!(out, "Unknown user"),
+        Refusal::BadName(why) => write!(out, "Invalid user name: {why}"),
+        Refusal::BadPassword => {
+            write!(out, "A password is 1 to 128 printable ASCII characters without spaces, choose another")
+        }
+        Refusal::NameTaken => write!(out, "Somebody else is just taking this name"),
+        Refusal::NoAccount => write!(out, "The account could not be written, not created"),
+        Refusal::Yourself(verb) => write!(out, "You cannot {verb} yourself"),
+        Refusal::Blocked(user) => write!(out, "{user} has blocked you, nothing sent"),
+        Refusal::AlreadyBlocked(user) => write!(out, "{user} is already blocked"),
+        Refusal::NotBlocked(user) => write!(out, "{user} was not blocked"),
+        Refusal::MailboxFull(user) => write!(out, "The mailbox of {user} is full, message not stored"),
+        Refusal::Busy => write!(out, "The server is busy, not stored; try again"),
+        Refusal::DiskFailed => write!(out, "The disk refused, not stored"),
+        Refusal::LineTooLong { max } => write!(out, "The line is too long (over {max} bytes), dropped"),
+        Refusal::NotUtf8 => write!(out, "The line is not UTF-8 text, dropped"),
+    }
+}
+
+/// A name at the start of a server line. `hans:` is a legal name, and unquoted it would make
+/// the line look like something that hans said.
+struct First<'a>(&'a UserName);
+
+impl std::fmt::Display for First<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let name = self.0.as_str();
+        if name.ends_with(':') { write!(f, "\"{name}\"") } else { f.write_str(name) }
+    }
+}
+
+/// A command as it is typed.
+struct Usage<'a>(&'a Command);
+
+impl std::fmt::Display for Usage<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name)?;
+        if self.0.arguments.is_empty() { Ok(()) } else { write!(f, " {}", self.0.arguments) }
+    }
+}
+
+/// A length of time in its largest whole unit.
+struct Span(i64);
+
+impl std::fmt::Display for Span {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 / 1000 {
+            seconds @ ..120 => write!(f, "{seconds} s"),
+            seconds @ ..7200 => write!(f, "{} min", seconds / 60),
+            seconds @ ..172_800 => write!(f, "{} h", seconds / 3600),
+            seconds => write!(f, "{} days", seconds / 86_400),
+        }
+    }
+}

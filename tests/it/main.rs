@@ -1,0 +1,8 @@
+//! One test binary: transcripts on the pure state and over sockets, real processes, crashes,
+//! and the rules of the house.
+
+mod play;
+mod pure;
+mod socket;
+mod tidy;
+mod transcripts;

@@ -1,0 +1,305 @@
+//! The stage without a world: the state, a store, and a clock that the play moves.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+
+use chinwag::server::ids::ConnId;
+use chinwag::server::state::{Effect, Event, Parting, Record, Remembered, Rules, State};
+use chinwag::server::store::{Place, Store};
+use chinwag::wire::Notice;
+use chinwag::wire::name::UserName;
+use chinwag::wire::text::Speller;
+use chinwag::wire::time::Moment;
+
+use tempfile::TempDir;
+
+use crate::play::{ACCOUNTS, Act, Setup, Stage};
+
+/// When every play begins: 2 March 2026, 09:00 UTC.
+const BEGIN: i64 = 1_772_442_000_000;
+
+pub(crate) struct Pure {
+    setup: Setup,
+    state: State,
+    /// On disk, so that a crash in a play is answered by what is really there.
+    folder: TempDir,
+    store: Option<Store>,
+    speller: Speller,
+    now: Moment,
+    clients: BTreeMap<char, Client>,
+    next: u64,
+    effects: Vec<Effect>,
+    records: Vec<Record>,
+    disk_works: bool,
+    /// Accounts made during the play: the file of this stage.
+    accounts: Vec<(UserName, String)>,
+    seen: Vec<String>,
+}
+
+struct Client {
+    conn: ConnId,
+    input: VecDeque<Option<String>>,
+    paused: bool,
+    closing: bool,
+    /// What waits behind answers that wait for the disk.
+    held: VecDeque<Option<Notice>>,
+    seen: Vec<String>,
+}
+
+impl Pure {
+    pub(crate) fn new(setup: &Setup) -> Self {
+        let now = Moment { elapsed: 0, wall: BEGIN };
+        let folder = tempfile::tempdir().expect("a folder");
+        let (store, remembered) = open(&folder, BEGIN);
+        let accounts = ACCOUNTS.map(|(name, password)| (UserName::parse(name).expect("legal"), password.to_owned()));
+        Self {
+            setup: setup.clone(),
+            state: State::new(rules(setup), accounts.clone(), remembered, now),
+            folder,
+            store: Some(store),
+            speller: Speller::new(jiff::tz::TimeZone::UTC),
+            now,
+            clients: BTreeMap::new(),
+            next: 1,
+            effects: Vec::new(),
+            records: Vec::new(),
+            disk_works: true,
+            accounts: accounts.to_vec(),
+            seen: Vec::new(),
+        }
+    }
+
+    fn client(&mut self, name: char) -> &mut Client {
+        if !self.clients.contains_key(&name) {
+            let conn = ConnId(self.next);
+            self.next += 1;
+            let client = Client {
+                conn,
+                input: VecDeque::new(),
+                paused: false,
+                closing: false,
+                held: VecDeque::new(),
+                seen: Vec::new(),
+            };
+            self.clients.insert(name, client);
+            let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
+            self.tell(Event::Opened(conn, peer));
+        }
+        self.clients.get_mut(&name).expect("just inserted")
+    }
+
+    fn by_conn(&mut self, conn: ConnId) -> Option<&mut Client> {
+        self.clients.values_mut().find(|client| client.conn == conn)
+    }
+
+    fn tell(&mut self, event: Event<'_>) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.state.handle(self.now, event, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send(conn, notice) => self.show(conn, notice),
+            Effect::Cast(conns, notice) => conns.into_iter().for_each(|conn| self.show(conn, notice.clone())),
+            Effect::Store(record) => self.records.push(record),
+            Effect::Hold(conn) => {
+                if let Some(client) = self.by_conn(conn) {
+                    client.held.push_back(None);
+                }
+            }
+            Effect::Release(conn, notice) => {
+                let Some(client) = self.by_conn(conn) else { return };
+                assert_eq!(client.held.pop_front(), Some(None), "a place was kept");
+                let mut ready: Vec<Notice> = notice.into_iter().collect();
+                while let Some(Some(_)) = client.held.front() {
+                    ready.extend(client.held.pop_front().flatten());
+                }
+                let held = std::mem::take(&mut client.held);
+                ready.into_iter().for_each(|notice| self.show(conn, notice));
+                if let Some(client) = self.by_conn(conn) {
+                    client.held = held;
+                }
+            }
+            Effect::Fetch { user, after } => {
+                self.commit();
+                let store = self.store.as_mut().filter(|_| self.disk_works);
+                let page = store.and_then(|store| store.page(&user, after).ok());
+                self.tell(Event::Mail(user, page));
+            }
+            Effect::Enroll { conn, user, password } => {
+                if self.disk_works {
+                    self.accounts.push((user, password));
+                }
+                self.tell(Event::Enrolled(conn, self.disk_works));
+            }
+            Effect::Pause(conn) => self.pause(conn, true),
+            Effect::Resume(conn) => self.pause(conn, false),
+            Effect::Close { conn, .. } => {
+                if let Some(client) = self.by_conn(conn) {
+                    client.closing = true;
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, conn: ConnId, paused: bool) {
+        if let Some(client) = self.by_conn(conn) {
+            client.paused = paused;
+        }
+    }
+
+    fn show(&mut self, conn: ConnId, notice: Notice) {
+        let mut bytes = Vec::new();
+        self.speller.spell(&notice, &mut bytes);
+        let Some(client) = self.by_conn(conn) else { return };
+        if !client.held.is_empty() {
+            return client.held.push_back(Some(notice));
+        }
+        let text = String::from_utf8(bytes).expect("UTF-8");
+        client.seen.extend(text.lines().filter(|line| !line.is_empty()).map(|line| line.trim_end().to_owned()));
+    }
+
+    /// Stores what was collected, as one batch.
+    fn commit(&mut self) {
+        let records = std::mem::take(&mut self.records);
+        if records.is_empty() {
+            return;
+        }
+        let store = self.store.as_mut().filter(|_| self.disk_works);
+        let stored = store.is_some_and(|store| store.commit(&records).is_ok());
+        if stored {
+            self.seen.extend(records.iter().filter(|record| record.is_awaited()).map(describe));
+        }
+        self.tell(if stored { Event::Committed(records.len()) } else { Event::StoreFailed(records.len()) });
+    }
+
+    /// Goes on until nothing moves any more.
+    fn settle(&mut self) {
+        loop {
+            self.commit();
+            if let Some((conn, line)) = self.next_line() {
+                match line {
+                    Some(line) => self.tell(Event::Line(conn, line.as_bytes())),
+                    None => self.tell(Event::EndOfInput(conn)),
+                }
+            } else if let Some(conn) = self.next_closing() {
+                self.tell(Event::Closed(conn, Parting::Clean));
+            } else {
+                let before = self.activity();
+                self.tell(Event::Flushed);
+                if self.activity() == before && self.records.is_empty() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A number that changes whenever anybody was shown anything.
+    fn activity(&self) -> usize {
+        self.seen.len() + self.clients.values().map(|client| client.seen.len()).sum::<usize>()
+    }
+
+    fn next_line(&mut self) -> Option<(ConnId, Option<String>)> {
+        let client =
+            self.clients.values_mut().find(|client| !client.paused && !client.closing && !client.input.is_empty())?;
+        Some((client.conn, client.input.pop_front()?))
+    }
+
+    fn next_closing(&mut self) -> Option<ConnId> {
+        let (&name, _) = self.clients.iter().find(|(_, client)| client.closing && client.held.is_empty())?;
+        let client = self.clients.remove(&name)?;
+        self.seen.extend(client.seen.iter().map(|line| format!("{name}< {line}")));
+        self.seen.push(format!("{name} closed"));
+        Some(client.conn)
+    }
+
+    fn crash(&mut self) {
+        self.records.clear();
+        self.clients.clear();
+        // The first lets go of the lock before the second takes it.
+        self.store = None;
+        let (store, remembered) = open(&self.folder, self.now.wall);
+        self.store = Some(store);
+        self.state = State::new(rules(&self.setup), self.accounts.clone(), remembered, self.now);
+    }
+}
+
+fn open(folder: &TempDir, wall: i64) -> (Store, Remembered) {
+    Store::open(&Place::File(folder.path().join("chinwag.db")), wall).expect("a store")
+}
+
+fn rules(setup: &Setup) -> Rules {
+    Rules {
+        block: i64::from(setup.block) * 1000,
+        timeout: i64::from(setup.timeout) * 1000,
+        allow_new_users: setup.allow_new_users,
+        hide_blockers: setup.hide_blockers,
+        lobby_max: 4,
+    }
+}
+
+fn describe(record: &Record) -> String {
+    match record {
+        Record::Message { to, letter } => format!("store message from {} to {to}", letter.from),
+        Record::Confirmed { user, .. } => format!("store confirmed by {user}"),
+        Record::Block { by, whom } => format!("store block by {by} of {whom}"),
+        Record::Unblock { by, whom } => format!("store unblock by {by} of {whom}"),
+        Record::CameOnline { .. } | Record::WentOffline { .. } | Record::Heartbeat { .. } => String::new(),
+    }
+}
+
+impl Stage for Pure {
+    fn perform(&mut self, act: &Act) -> Vec<String> {
+        match act {
+            Act::Send(name, line) => {
+                let line = Some(line.clone());
+                self.client(*name).input.push_back(line);
+            }
+            Act::EndOfInput(name) => self.client(*name).input.push_back(None),
+            Act::Cut(name) => {
+                let client = self.clients.remove(name).expect("the client is there");
+                self.tell(Event::Closed(client.conn, Parting::Cut));
+            }
+            Act::Stall(name) => {
+                let conn = self.client(*name).conn;
+                self.tell(Event::Stalled(conn));
+            }
+            Act::Drain(name) => {
+                let conn = self.client(*name).conn;
+                self.tell(Event::Drained(conn));
+            }
+            Act::Pass(millis) => self.pass(*millis),
+            Act::Disk(works) => self.disk_works = *works,
+            Act::Crash => self.crash(),
+            Act::Stop => self.tell(Event::Stop),
+        }
+        self.settle();
+        let mut seen = std::mem::take(&mut self.seen);
+        for (name, client) in &mut self.clients {
+            seen.extend(client.seen.drain(..).map(|line| format!("{name}< {line}")));
+        }
+        seen
+    }
+}
+
+impl Pure {
+    /// Moves the clock, stopping wherever the state wants to be woken.
+    fn pass(&mut self, millis: i64) {
+        let end = self.now.elapsed + millis;
+        while let Some(at) = self.state.deadline().filter(|&at| at <= end) {
+            self.advance(at);
+            self.tell(Event::Tick);
+            self.settle();
+        }
+        self.advance(end);
+    }
+
+    fn advance(&mut self, elapsed: i64) {
+        let passed = elapsed - self.now.elapsed;
+        self.now = Moment { elapsed, wall: self.now.wall + passed };
+    }
+}
