@@ -59,6 +59,8 @@ pub enum Notice {
     Welcome(UserName),
 
     // The end of a connection.
+    /// Ends the line of a prompt to which no answer is awaited any more.
+    PromptEnd,
     /// The answer to `logout`.
     Goodbye,
     /// No valid command for so many seconds.

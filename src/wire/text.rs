@@ -47,12 +47,13 @@ impl Speller {
             }
             Notice::Welcome(user) => writeln!(out, "Welcome to chinwag, {user}! Type help for the commands"),
 
+            Notice::PromptEnd => writeln!(out),
             Notice::Goodbye => writeln!(out, "Goodbye"),
             Notice::TimedOut { seconds } => writeln!(out, "You timed out: no command for {seconds} s"),
-            Notice::LoginTimedOut => writeln!(out, "\nYou timed out before logging in"),
+            Notice::LoginTimedOut => writeln!(out, "You timed out before logging in"),
             Notice::Stopping => writeln!(out, "The server is stopping, goodbye"),
             Notice::Full => writeln!(out, "Error. The server is full, try again later"),
-            Notice::Crowded => writeln!(out, "\nError. Too many connections wait to log in, this one was closed"),
+            Notice::Crowded => writeln!(out, "Error. Too many connections wait to log in, this one was closed"),
             Notice::TooSlow => writeln!(out, "Error. You read too slowly: too much output waits, connection closed"),
             Notice::TooManyNames => writeln!(out, "Error. Three unknown names, goodbye"),
 

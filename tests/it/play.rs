@@ -172,14 +172,14 @@ fn act(line: &str) -> Option<Act> {
     }
 }
 
-/// `\xNN` and `\r` in what is typed: transcripts stay plain text.
+/// `\r` and `\u{202e}` in what is typed: transcripts stay plain text.
 fn unescape(text: &str) -> String {
-    let mut parts = text.split("\\x");
+    let mut parts = text.split("\\u{");
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let code = u8::from_str_radix(&part[..2], 16).expect("two hex digits");
-        out.push(char::from(code));
-        out += &part[2..];
+        let (code, rest) = part.split_once('}').expect("a closing brace");
+        out.extend(u32::from_str_radix(code, 16).ok().and_then(char::from_u32));
+        out += rest;
     }
     out.replace("\\r", "\r")
 }

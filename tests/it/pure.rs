@@ -33,6 +33,8 @@ pub(crate) struct Pure {
     disk_works: bool,
     /// Accounts made during the play: the file of this stage.
     accounts: Vec<(UserName, String)>,
+    /// Clients that were closed during this act.
+    gone: Vec<(char, Client)>,
     seen: Vec<String>,
 }
 
@@ -65,6 +67,7 @@ impl Pure {
             records: Vec::new(),
             disk_works: true,
             accounts: accounts.to_vec(),
+            gone: Vec::new(),
             seen: Vec::new(),
         }
     }
@@ -200,7 +203,7 @@ impl Pure {
 
     /// A number that changes whenever anybody was shown anything.
     fn activity(&self) -> usize {
-        self.seen.len() + self.clients.values().map(|client| client.seen.len()).sum::<usize>()
+        self.seen.len() + self.gone.len() + self.clients.values().map(|client| client.seen.len()).sum::<usize>()
     }
 
     fn next_line(&mut self) -> Option<(ConnId, Option<String>)> {
@@ -212,9 +215,9 @@ impl Pure {
     fn next_closing(&mut self) -> Option<ConnId> {
         let (&name, _) = self.clients.iter().find(|(_, client)| client.closing && client.held.is_empty())?;
         let client = self.clients.remove(&name)?;
-        self.seen.extend(client.seen.iter().map(|line| format!("{name}< {line}")));
-        self.seen.push(format!("{name} closed"));
-        Some(client.conn)
+        let conn = client.conn;
+        self.gone.push((name, client));
+        Some(conn)
     }
 
     fn crash(&mut self) {
@@ -279,9 +282,16 @@ impl Stage for Pure {
         }
         self.settle();
         let mut seen = std::mem::take(&mut self.seen);
-        for (name, client) in &mut self.clients {
-            seen.extend(client.seen.drain(..).map(|line| format!("{name}< {line}")));
+        let mut shown: Vec<(char, String)> = Vec::new();
+        for (name, client) in self.gone.drain(..) {
+            shown.extend(client.seen.into_iter().map(|line| (name, format!("{name}< {line}"))));
+            shown.push((name, format!("{name} closed")));
         }
+        for (name, client) in &mut self.clients {
+            shown.extend(client.seen.drain(..).map(|line| (*name, format!("{name}< {line}"))));
+        }
+        shown.sort_by_key(|(name, _)| *name);
+        seen.extend(shown.into_iter().map(|(_, line)| line));
         seen
     }
 }

@@ -74,6 +74,10 @@ impl Session {
         Self { peer, stage, silence, paid_until: 0, stalled: false, queued: false }
     }
 
+    fn is_prompted(&self) -> bool {
+        matches!(self.stage, Stage::Name { .. } | Stage::Password(_) | Stage::NewPassword(_))
+    }
+
     pub(super) fn visit(&mut self) -> Option<&mut Visit> {
         match &mut self.stage {
             Stage::Online(visit) => Some(visit),
@@ -177,7 +181,7 @@ impl State {
                 self.timers.insert((session.silence, Timer::Silence(conn)));
             }
             Stage::Online(_) => self.part(conn, Some(Notice::TimedOut { seconds: timeout / 1000 })),
-            _ => self.part(conn, Some(Notice::LoginTimedOut)),
+            _ => self.turn_out(conn, Notice::LoginTimedOut),
         }
     }
 
@@ -288,6 +292,14 @@ impl State {
             self.store_retrying(record, Some(conn));
         }
         self.say_last(conn, last);
+    }
+
+    /// Ends a connection that did not ask for it, in the middle of a prompt perhaps.
+    pub(super) fn turn_out(&mut self, conn: ConnId, last: Notice) {
+        if self.sessions.get(&conn).is_some_and(Session::is_prompted) {
+            self.send(conn, Notice::PromptEnd);
+        }
+        self.part(conn, Some(last));
     }
 
     /// Ends the session of a client that does not read; nothing it has not got is confirmed.

@@ -75,7 +75,7 @@ impl State {
         if self.lobby.count > self.rules.lobby_max
             && let Some(victim) = self.lobby.victim()
         {
-            self.part(victim, Some(Notice::Crowded));
+            self.turn_out(victim, Notice::Crowded);
         }
         self.ask(conn, Stage::Name { unknown: 0 });
     }

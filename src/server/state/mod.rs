@@ -374,7 +374,7 @@ impl State {
         let mut conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         conns.sort_unstable();
         for conn in conns {
-            self.part(conn, Some(Notice::Stopping));
+            self.turn_out(conn, Notice::Stopping);
         }
     }
 
