@@ -11,10 +11,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::wire::name::UserName;
-
-/// Longest password, in bytes; a longer one is refused.
-pub const PASSWORD_BYTES_MAX: usize = 128;
+use crate::wire::name::{PASSWORD_BYTES_MAX, UserName, is_legal_password};
 
 /// The names under which the file is looked for, in this order.
 const DEFAULT_NAMES: [&str; 2] = ["Credentials.txt", "credentials.txt"];
@@ -88,11 +85,6 @@ pub fn parse(file: &Path, bytes: &[u8]) -> Result<Vec<Account>, CredentialsError
 /// The file to use when none is named: `Credentials.txt`, or else `credentials.txt`.
 pub fn find_default(dir: &Path) -> Option<PathBuf> {
     DEFAULT_NAMES.iter().map(|name| dir.join(name)).find(|path| path.exists())
-}
-
-/// Whether a password can be kept in the file: printable ASCII without spaces, not too long.
-pub fn is_legal_password(password: &str) -> bool {
-    (1..=PASSWORD_BYTES_MAX).contains(&password.len()) && password.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether other users of this machine may read the file; `false` if nobody can tell.

@@ -22,7 +22,7 @@ use super::flusher::{Flusher, Piece};
 use super::ids::{ConnId, IdMap};
 use super::outbox::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_PATIENT, Outbox, Sent};
 use super::session::{Chunk, Connection, End};
-use super::state::{Effect, Event, Parting, Record, State};
+use super::state::{Effect, Event, Parting, State};
 use super::store::{Job, Report};
 use crate::clock::Clock;
 use crate::wire::Notice;
@@ -35,6 +35,9 @@ pub(super) const INPUTS_MAX: usize = 1024;
 
 /// Inputs taken between two rounds of sending.
 const INPUTS_PER_BATCH: usize = 512;
+
+/// Output after which a batch is sent, however few its inputs, in bytes.
+const ARENA_BYTES_MAX: usize = 1024 * 1024;
 
 /// Lines of one client taken before the others have their turn.
 const LINES_PER_TURN: usize = 64;
@@ -167,28 +170,6 @@ pub(super) struct Desk {
     stop_at: Option<i64>,
 }
 
-impl Job {
-    fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.fetches.is_empty() && self.enrolments.is_empty()
-    }
-
-    /// Whether anybody's answer waits for it.
-    fn is_awaited(&self) -> bool {
-        !self.fetches.is_empty() || !self.enrolments.is_empty() || self.records.iter().any(Record::is_awaited)
-    }
-
-    /// The report of a store that does nothing any more.
-    fn refused(self) -> Report {
-        Report {
-            records: self.records.len(),
-            stored: false,
-            pages: self.fetches.into_iter().map(|(user, _)| (user, None)).collect(),
-            enrolled: self.enrolments.into_iter().map(|(conn, ..)| (conn, false)).collect(),
-            spare: Vec::new(),
-        }
-    }
-}
-
 impl StoreLink {
     pub(super) fn new(jobs: Sender<Job>) -> Self {
         Self { jobs, next: Job::default(), since: None, busy: false }
@@ -241,6 +222,9 @@ impl Hub {
         let Some(first) = first else { return };
         self.take(first);
         for _ in 1..INPUTS_PER_BATCH {
+            if self.desk.arena.len() > ARENA_BYTES_MAX {
+                return;
+            }
             let Ok(input) = self.inputs.try_recv() else { return };
             self.take(input);
         }
@@ -468,6 +452,7 @@ impl Hub {
         }
         self.desk.touched = touched;
         self.desk.arena.clear();
+        self.desk.arena.shrink_to(ARENA_BYTES_MAX);
         for conn in stalled {
             self.decide(Event::Stalled(conn));
         }

@@ -96,7 +96,7 @@ const ADD_BLOCK: &str = "INSERT INTO blocks (blocker, blocked) VALUES (?1, ?2) O
 const DROP_BLOCK: &str = "DELETE FROM blocks WHERE blocker = ?1 AND blocked = ?2";
 const ADD_MESSAGE: &str = "
     INSERT INTO messages (receiver, number, sender, sent, again, text, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-    ON CONFLICT (receiver, number) DO NOTHING";
+    ON CONFLICT (receiver, number) DO UPDATE SET again = excluded.again, crc = excluded.crc WHERE excluded.again";
 const DROP_MESSAGES: &str = "DELETE FROM messages WHERE receiver = ?1 AND number <= ?2";
 const PAGE: &str = "
     SELECT number, name, sent, again, text, crc FROM messages LEFT JOIN users ON id = sender
@@ -674,6 +674,28 @@ pub struct Job {
     pub fetches: Vec<(UserName, u64)>,
     /// Accounts to append to Credentials.txt: who asks, the name, the password.
     pub enrolments: Vec<(ConnId, UserName, String)>,
+}
+
+impl Job {
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.fetches.is_empty() && self.enrolments.is_empty()
+    }
+
+    /// Whether anybody's answer waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        !self.fetches.is_empty() || !self.enrolments.is_empty() || self.records.iter().any(Record::is_awaited)
+    }
+
+    /// The report of a store that does nothing any more.
+    pub(super) fn refused(self) -> Report {
+        Report {
+            records: self.records.len(),
+            stored: false,
+            pages: self.fetches.into_iter().map(|(user, _)| (user, None)).collect(),
+            enrolled: self.enrolments.into_iter().map(|(conn, ..)| (conn, false)).collect(),
+            spare: Vec::new(),
+        }
+    }
 }
 
 /// What became of a [`Job`].

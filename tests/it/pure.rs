@@ -1,6 +1,6 @@
 //! The stage without a world: the state, a store, and a clock that the play moves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use chinwag::server::ids::ConnId;
@@ -27,6 +27,7 @@ pub(crate) struct Pure {
     speller: Speller,
     now: Moment,
     clients: BTreeMap<char, Client>,
+    names: HashMap<ConnId, char>,
     next: u64,
     effects: Vec<Effect>,
     records: Vec<Record>,
@@ -50,10 +51,15 @@ struct Client {
 
 impl Pure {
     pub(crate) fn new(setup: &Setup) -> Self {
+        Self::with_accounts(setup, ACCOUNTS.map(|(name, password)| (name.to_owned(), password.to_owned())))
+    }
+
+    pub(crate) fn with_accounts(setup: &Setup, accounts: impl IntoIterator<Item = (String, String)>) -> Self {
         let now = Moment { elapsed: 0, wall: BEGIN };
         let folder = tempfile::tempdir().expect("a folder");
         let (store, remembered) = open(&folder, BEGIN);
-        let accounts = ACCOUNTS.map(|(name, password)| (UserName::parse(name).expect("legal"), password.to_owned()));
+        let accounts: Vec<_> =
+            accounts.into_iter().map(|(name, password)| (UserName::parse(&name).expect("legal"), password)).collect();
         Self {
             setup: setup.clone(),
             state: State::new(rules(setup), accounts.clone(), remembered, now),
@@ -62,11 +68,12 @@ impl Pure {
             speller: Speller::new(jiff::tz::TimeZone::UTC),
             now,
             clients: BTreeMap::new(),
+            names: HashMap::new(),
             next: 1,
             effects: Vec::new(),
             records: Vec::new(),
             disk_works: true,
-            accounts: accounts.to_vec(),
+            accounts,
             gone: Vec::new(),
             seen: Vec::new(),
         }
@@ -85,6 +92,7 @@ impl Pure {
                 seen: Vec::new(),
             };
             self.clients.insert(name, client);
+            self.names.insert(conn, name);
             let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
             self.tell(Event::Opened(conn, peer));
         }
@@ -92,7 +100,7 @@ impl Pure {
     }
 
     fn by_conn(&mut self, conn: ConnId) -> Option<&mut Client> {
-        self.clients.values_mut().find(|client| client.conn == conn)
+        self.clients.get_mut(self.names.get(&conn)?).filter(|client| client.conn == conn)
     }
 
     fn tell(&mut self, event: Event<'_>) {
