@@ -637,7 +637,7 @@ impl Hub {
 /// Logs what an operator looks for: who came, who was refused. Never what somebody typed.
 fn log_visit(conn: ConnId, notice: &Notice) {
     match notice {
-        Notice::Welcome(user) => log::debug!("connection {} is {user}", conn.0),
+        Notice::Welcome { user, .. } => log::debug!("connection {} is {user}", conn.0),
         Notice::JustLocked { .. } | Notice::StillLocked { .. } | Notice::AlreadyOnline { .. } | Notice::TooSlow => {
             log::debug!("connection {}: {notice:?}", conn.0);
         }

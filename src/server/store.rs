@@ -96,7 +96,8 @@ const ADD_BLOCK: &str = "INSERT INTO blocks (blocker, blocked) VALUES (?1, ?2) O
 const DROP_BLOCK: &str = "DELETE FROM blocks WHERE blocker = ?1 AND blocked = ?2";
 const ADD_MESSAGE: &str = "
     INSERT INTO messages (receiver, number, sender, sent, again, text, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-    ON CONFLICT (receiver, number) DO UPDATE SET again = excluded.again, crc = excluded.crc WHERE excluded.again";
+    ON CONFLICT (receiver, number) DO UPDATE SET (sender, sent, again, text, crc) =
+        (excluded.sender, excluded.sent, excluded.again, excluded.text, excluded.crc) WHERE excluded.again";
 const DROP_MESSAGES: &str = "DELETE FROM messages WHERE receiver = ?1 AND number <= ?2";
 const PAGE: &str = "
     SELECT number, name, sent, again, text, crc FROM messages LEFT JOIN users ON id = sender

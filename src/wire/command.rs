@@ -96,7 +96,7 @@ pub static COMMANDS: [Command; 9] = [
 ];
 
 /// Commands of the assignment that need the client program at the user's end.
-const FOR_CLIENT: [&str; 5] = ["startprivate", "private", "stopprivate", "register", "download"];
+pub(super) const FOR_CLIENT: [&str; 5] = ["startprivate", "private", "stopprivate", "register", "download"];
 
 /// Why a line is no request.
 #[derive(Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! bytes become the one and the other becomes bytes. Pure: no socket, file, thread or clock.
 
 pub mod command;
+pub mod control;
 pub mod line;
 pub mod name;
 pub mod text;
@@ -40,6 +41,14 @@ pub enum Request<'a> {
 #[allow(missing_docs, reason = "the line of a variant speaks of its fields too")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
+    // Between our two programs.
+    /// The answer to our client's first line: which store the numbers belong to.
+    Hello { store: Text },
+    /// The line with this tag has been carried out; its answers came before.
+    Done(Tag),
+    /// The answer to `PING`.
+    Pong,
+
     // Logging in.
     /// The prompt for a name; no line end.
     AskName,
@@ -55,8 +64,8 @@ pub enum Notice {
     StillLocked { seconds: i64 },
     /// Logged in elsewhere; the other session spoke so many milliseconds ago.
     AlreadyOnline { user: UserName, idle: i64 },
-    /// Logged in.
-    Welcome(UserName),
+    /// Logged in; our client is also told how to resume.
+    Welcome { user: UserName, pass: Option<Pass> },
 
     // The end of a connection.
     /// Ends the line of a prompt to which no answer is awaited any more.
@@ -133,6 +142,8 @@ pub enum Refusal {
     BadName(NameError),
     /// A new password that cannot be kept in Credentials.txt.
     BadPassword,
+    /// No session to resume with this token: the password is needed.
+    BadToken,
     /// Somebody else is just taking this new name.
     NameTaken,
     /// The new account could not be written.
@@ -155,6 +166,31 @@ pub enum Refusal {
     LineTooLong { max: usize },
     /// A line that is not UTF-8.
     NotUtf8,
+}
+
+/// What lets our client come back without the password, once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    /// Numbers the session, for the tags of its lines; rises with every log-in.
+    pub session: u64,
+    /// Known to this client alone.
+    pub token: u128,
+}
+
+// By hand, so that no log line can ever show a token.
+impl std::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pass").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// Names one line that our client sent: a line sent twice is carried out once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag {
+    /// The session in which the line was sent first.
+    pub session: u64,
+    /// Counts the lines of that session.
+    pub line: u64,
 }
 
 /// A moment in the past, for people: when by the wall clock, and how long ago.

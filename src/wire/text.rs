@@ -34,6 +34,9 @@ impl Speller {
         match notice {
             Notice::Said(letter) => self.write_letter(letter, out),
 
+            // Our client is told these in control lines; a person has no use for them.
+            Notice::Hello { .. } | Notice::Done(_) | Notice::Pong => Ok(()),
+
             Notice::AskName => write!(out, "Username: "),
             Notice::AskPassword => write!(out, "Password: "),
             Notice::NewUser(user) => writeln!(out, "The name {user} is new: choose a password"),
@@ -45,7 +48,7 @@ impl Speller {
             Notice::AlreadyOnline { user, idle } => {
                 writeln!(out, "{} is already logged in; that session last spoke {} ago", First(user), Span(*idle))
             }
-            Notice::Welcome(user) => writeln!(out, "Welcome to chinwag, {user}! Type help for the commands"),
+            Notice::Welcome { user, .. } => writeln!(out, "Welcome to chinwag, {user}! Type help for the commands"),
 
             Notice::PromptEnd => writeln!(out),
             Notice::Goodbye => writeln!(out, "Goodbye"),
@@ -154,6 +157,7 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         Refusal::BadPassword => {
             write!(out, "A password is 1 to 128 printable ASCII characters without spaces, choose another")
         }
+        Refusal::BadToken => write!(out, "This session cannot be resumed, log in with the password"),
         Refusal::NameTaken => write!(out, "Somebody else is just taking this name"),
         Refusal::NoAccount => write!(out, "The account could not be written, not created"),
         Refusal::Yourself(verb) => write!(out, "You cannot {verb} yourself"),

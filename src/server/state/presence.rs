@@ -29,7 +29,7 @@ impl State {
         let peer = session.peer;
         self.lobby.leave(conn, peer);
 
-        self.send(conn, Notice::Welcome(name.clone()));
+        self.send(conn, Notice::Welcome { user: name.clone(), pass: None });
         if unread {
             self.send(conn, Notice::Waiting { count: waiting });
             self.effects.push(Effect::Pause(conn));
