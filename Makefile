@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: all server client run test check help bench clean toolchain
+.PHONY: all server client run test help clean toolchain
 .DEFAULT_GOAL := all
 
 PORT ?= 4000

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chinwag::server::store::Place;
 use chinwag::server::{self, Config, Running, credentials};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 /// A chat server for many users: netcat is all they need.
 #[derive(Debug, Parser)]
@@ -19,7 +19,7 @@ struct Arguments {
     /// Seconds for which three wrong passwords block a user name; 0 blocks nobody
     block: u32,
     /// Seconds without a command after which a user is logged out; at least 1
-    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(value_parser = parse_timeout)]
     timeout: u32,
     /// Address to listen on instead of loopback; may be given more than once
     #[arg(long, value_name = "ADDR")]
@@ -52,7 +52,10 @@ Examples:
 Join with: nc 127.0.0.1 4000";
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     start_log(arguments.debug);
     let config = match configure(arguments) {
         Ok(config) => config,
@@ -70,6 +73,27 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => fail("a thread of the server died", "run again with -d and report what it says"),
     }
+}
+
+fn parse_timeout(word: &str) -> Result<u32, String> {
+    match word.parse() {
+        Ok(0) => Err("it must be at least 1 second".to_owned()),
+        Ok(seconds) => Ok(seconds),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Wrong arguments: the reason and, always, the usage. Asked-for help is no error.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // With standard error closed there is nobody left to tell.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    if !error.to_string().contains("Usage:") {
+        let _ = writeln!(std::io::stderr(), "{}", Arguments::command().render_usage());
+    }
+    ExitCode::from(2)
 }
 
 fn start_log(debug: bool) {

@@ -26,6 +26,7 @@ use super::state::{Effect, Event, Parting, State};
 use super::store::{Job, Report};
 use crate::clock::Clock;
 use crate::wire::Notice;
+use crate::wire::control;
 use crate::wire::line::{Line, LineCutter};
 use crate::wire::text::Speller;
 use crate::wire::time::Moment;
@@ -82,6 +83,7 @@ pub(super) enum Input {
 struct Client {
     connection: Arc<Connection>,
     reader: Thread,
+    dialect: Dialect,
     lines: LineCutter,
     /// Bytes whose turn has not come.
     input: VecDeque<Chunk>,
@@ -100,6 +102,15 @@ struct Client {
     stalled: bool,
     health: Health,
     phase: Phase,
+}
+
+/// How a client is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    /// For people: netcat.
+    Words,
+    /// For our client.
+    Control,
 }
 
 /// Whether a connection can end well.
@@ -353,8 +364,9 @@ impl Hub {
         if client.end == Some(End::Reset) {
             return self.finish(conn, Parting::Cut);
         }
-        // The end of input ends a line too: scripts forget the last line end.
-        if let Some(line) = client.lines.finish() {
+        // The end of input ends a line too: scripts forget the last line end. Our client does not;
+        // what it has not ended was cut by a dying link.
+        if let Some(line) = client.lines.finish().filter(|_| client.dialect == Dialect::Words) {
             self.decide(Event::Line(conn, &line));
         }
         if self.takes_lines(conn) {
@@ -384,15 +396,12 @@ impl Hub {
             match effect {
                 Effect::Send(conn, notice) => {
                     log_visit(conn, &notice);
-                    let place = self.spell(&notice);
-                    self.desk.put(conn, place);
-                }
-                Effect::Cast(receivers, notice) => {
-                    let place = self.spell(&notice);
-                    for conn in receivers {
-                        self.desk.put(conn, place.clone());
+                    if let Some(dialect) = self.dialect(conn) {
+                        let place = self.spell(&notice, dialect);
+                        self.desk.put(conn, place);
                     }
                 }
+                Effect::Cast(receivers, notice) => self.cast(&receivers, &notice),
                 Effect::Hold(conn) => {
                     if let Some(client) = self.desk.clients.get_mut(&conn) {
                         client.out.hold();
@@ -405,6 +414,11 @@ impl Hub {
                 }
                 Effect::Fetch { user, after } => self.store.next.fetches.push((user, after)),
                 Effect::Enroll { conn, user, password } => self.store.next.enrolments.push((conn, user, password)),
+                Effect::Adopt(conn) => {
+                    if let Some(client) = self.desk.clients.get_mut(&conn) {
+                        client.dialect = Dialect::Control;
+                    }
+                }
                 Effect::Pause(conn) => self.desk.pause(conn),
                 Effect::Resume(conn) => self.desk.resume(conn),
                 Effect::Close { conn, watch } => self.close(conn, watch),
@@ -413,16 +427,35 @@ impl Hub {
         self.desk.effects = effects;
     }
 
-    fn spell(&mut self, notice: &Notice) -> Range<usize> {
-        let start = self.desk.arena.len();
-        self.speller.spell(notice, &mut self.desk.arena);
-        start..self.desk.arena.len()
+    /// One text for many: spelled once for each dialect that is among them.
+    fn cast(&mut self, receivers: &[ConnId], notice: &Notice) {
+        let mut places: [Option<Range<usize>>; 2] = [None, None];
+        for &conn in receivers {
+            let Some(dialect) = self.dialect(conn) else { continue };
+            let place = places[dialect as usize].get_or_insert_with(|| self.spell(notice, dialect)).clone();
+            self.desk.put(conn, place);
+        }
+    }
+
+    fn dialect(&self, conn: ConnId) -> Option<Dialect> {
+        self.desk.clients.get(&conn).map(|client| client.dialect)
+    }
+
+    fn spell(&mut self, notice: &Notice, dialect: Dialect) -> Range<usize> {
+        let arena = &mut self.desk.arena;
+        let start = arena.len();
+        match dialect {
+            Dialect::Words => self.speller.spell(notice, arena),
+            Dialect::Control => control::encode(notice, arena),
+        }
+        start..arena.len()
     }
 
     fn release(&mut self, conn: ConnId, notice: Option<&Notice>) {
+        let Some(dialect) = self.dialect(conn) else { return };
         let start = self.desk.arena.len();
         if let Some(notice) = notice {
-            self.spell(notice);
+            self.spell(notice, dialect);
         }
         let place = start..self.desk.arena.len();
         let Some(client) = self.desk.clients.get_mut(&conn) else { return };
@@ -694,6 +727,7 @@ impl Client {
         Self {
             connection,
             reader,
+            dialect: Dialect::Words,
             lines: LineCutter::default(),
             input: VecDeque::new(),
             taken: 0,

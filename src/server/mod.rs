@@ -116,7 +116,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
         lobby_max: (capacity.clients / 4).max(1),
     };
     let accounts = accounts.into_iter().map(|account| (account.name, account.password));
-    let state = State::new(rules, accounts, remembered, clock.now());
+    let state = State::new(rules, accounts, remembered, clock.now(), random);
     notes.push(describe_store(&config.data, &store, &state));
     notes.push(format!("room for {} clients (limit: {})", capacity.clients, capacity.limited_by));
     if config.bind.is_empty() {
@@ -170,6 +170,13 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     Ok(Running { addresses, notes, stopper, hub, store })
 }
 
+/// 128 bits that nobody can guess.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the store has opened, so the kernel gives random numbers");
+    u128::from_be_bytes(bytes)
+}
+
 fn accept_on(
     listeners: Arc<Vec<TcpListener>>,
     at: usize,
@@ -188,9 +195,12 @@ fn describe_store(place: &Place, store: &Store, state: &State) -> String {
         return "nothing is kept on disk (--ephemeral)".to_owned();
     };
     let (messages, users) = state.waiting();
-    let mut line = format!("{}: {messages} messages wait for {users} users", path.display());
+    let count = |number: u64, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let wait = if messages == 1 { "waits" } else { "wait" };
+    let (messages, users) = (count(messages, "message"), count(users, "user"));
+    let mut line = format!("{}: {messages} {wait} for {users}", path.display());
     if state.hidden_names() > 0 {
-        line += &format!("; {} names are not in the credentials, what they own is kept", state.hidden_names());
+        line += &format!("; {} not in the credentials, all is kept", count(state.hidden_names(), "name"));
     }
     if store.journal() == store::Journal::Truncate {
         line += "; journal TRUNCATE, because this file system refuses WAL";

@@ -30,7 +30,7 @@ use crate::clock::Clock;
 use crate::server::credentials::Appender;
 use crate::server::state::{ConnId, Record, Remembered, RememberedUser};
 use crate::wire::name::{Text, UserName};
-use crate::wire::{Letter, Road};
+use crate::wire::{Letter, Road, Tag};
 
 /// Most messages in one page of a mailbox; the rest comes with the next page.
 pub const PAGE_MESSAGES_MAX: usize = 64;
@@ -57,7 +57,8 @@ const STARTS_END: i64 = 1 << (63 - SEQUENCE_BITS);
 const COMPLAINT_PAUSE: i64 = 1000;
 
 /// What brings a file from version `n` to version `n + 1`; only ever added to.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE users (
     id INTEGER PRIMARY KEY,
@@ -84,7 +85,14 @@ CREATE TABLE damaged (                  -- messages whose crc was wrong, for a p
     receiver, number, sender, sent, again, text, crc,
     found INTEGER NOT NULL              -- milliseconds since 1970, UTC
 );
-"];
+",
+    "
+ALTER TABLE users ADD COLUMN token BLOB;        -- SHA-256 of what resumes the last session
+ALTER TABLE messages ADD COLUMN session INTEGER;
+ALTER TABLE messages ADD COLUMN line INTEGER;   -- with session: the tag that the sender gave it
+CREATE UNIQUE INDEX message_tags ON messages (sender, session, line) WHERE session IS NOT NULL;
+",
+];
 
 /// The `user_version` of a file that this program writes.
 const VERSION: i64 = MIGRATIONS.len() as i64;
@@ -92,12 +100,15 @@ const VERSION: i64 = MIGRATIONS.len() as i64;
 const ADD_USER: &str = "INSERT INTO users (name) VALUES (?1) ON CONFLICT (name) DO NOTHING";
 const FIND_USER: &str = "SELECT id FROM users WHERE name = ?1";
 const SET_SEEN: &str = "UPDATE users SET online = ?2, last_seen = ?3 WHERE id = ?1";
+const SET_TOKEN: &str = "UPDATE users SET token = ?2 WHERE id = ?1";
 const ADD_BLOCK: &str = "INSERT INTO blocks (blocker, blocked) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const DROP_BLOCK: &str = "DELETE FROM blocks WHERE blocker = ?1 AND blocked = ?2";
 const ADD_MESSAGE: &str = "
-    INSERT INTO messages (receiver, number, sender, sent, again, text, crc) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    INSERT INTO messages (receiver, number, sender, sent, again, text, crc, session, line)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
     ON CONFLICT (receiver, number) DO UPDATE SET (sender, sent, again, text, crc) =
-        (excluded.sender, excluded.sent, excluded.again, excluded.text, excluded.crc) WHERE excluded.again";
+        (excluded.sender, excluded.sent, excluded.again, excluded.text, excluded.crc) WHERE excluded.again
+    ON CONFLICT DO NOTHING";
 const DROP_MESSAGES: &str = "DELETE FROM messages WHERE receiver = ?1 AND number <= ?2";
 const PAGE: &str = "
     SELECT number, name, sent, again, text, crc FROM messages LEFT JOIN users ON id = sender
@@ -112,8 +123,12 @@ const SET_META: &str = "
 const CLOSE_CRASHED: &str = "
     UPDATE users SET online = 0, last_seen = max(ifnull(last_seen, 0), ?1) WHERE online <> 0";
 const ALL_USERS: &str = "
-    SELECT name, last_seen, count(number), ifnull(sum(octet_length(text)), 0), ifnull(max(number), 0), id
+    SELECT name, last_seen, count(number), ifnull(sum(octet_length(text)), 0), ifnull(max(number), 0), id, token
     FROM users LEFT JOIN messages ON receiver = id GROUP BY id";
+const ALL_TAGS: &str = "
+    SELECT sender.name, session, line, receiver.name FROM messages
+    JOIN users AS sender ON sender.id = messages.sender JOIN users AS receiver ON receiver.id = messages.receiver
+    WHERE session IS NOT NULL ORDER BY session, line";
 const ALL_BLOCKS: &str = "
     SELECT blocker.name, blocked.name FROM blocks
     JOIN users AS blocker ON blocker.id = blocks.blocker JOIN users AS blocked ON blocked.id = blocks.blocked";
@@ -488,9 +503,10 @@ fn begin_run(
     if !(1..STARTS_END).contains(&starts) {
         return Err(damaged(format!("the start counter says {counted}")));
     }
-    remembered.first_number = starts.unsigned_abs() << SEQUENCE_BITS;
-
     let id = meta(&transaction, "store").map_err(refused)?.unwrap_or(fresh_id);
+    remembered.first_number = starts.unsigned_abs() << SEQUENCE_BITS;
+    remembered.store.clone_from(&id);
+
     for (key, value) in
         [("store", Value::Text(id.clone())), ("starts", Value::Integer(starts)), ("heartbeat", Value::Integer(now))]
     {
@@ -538,7 +554,19 @@ fn read_all(connection: &Connection) -> rusqlite::Result<(Ids, Remembered)> {
             waiting: number(2).and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
             bytes: number(3).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0),
             last: number(4).and_then(|last| u64::try_from(last).ok()).unwrap_or(0),
+            token: row.get_ref(6).ok().and_then(|value| value.as_blob().ok()?.try_into().ok()),
         });
+    }
+
+    let mut statement = connection.prepare(ALL_TAGS)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let number = |column| row.get_ref(column).ok()?.as_i64().ok()?.try_into().ok();
+        if let (Some(from), Some(session), Some(line), Some(to)) =
+            (read_name(row, 0), number(1), number(2), read_name(row, 3))
+        {
+            remembered.tags.push((from, Tag { session, line }, to));
+        }
     }
 
     let mut statement = connection.prepare(ALL_BLOCKS)?;
@@ -577,7 +605,7 @@ fn transact(
 
 fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), StoreError> {
     match record {
-        Record::Message { to, letter } => {
+        Record::Message { to, letter, tag } => {
             let receiver = ids.find_or_add(connection, to)?;
             let sender = ids.find_or_add(connection, &letter.from)?;
             let number = i64::try_from(letter.number).map_err(|_| StoreError::NumberTooBig(letter.number))?;
@@ -591,7 +619,9 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
                 letter.sent,
                 again,
                 text,
-                crc
+                crc,
+                tag.map(|tag| number_or_max(tag.session)),
+                tag.map(|tag| number_or_max(tag.line))
             ])?;
         }
         Record::Confirmed { user, upto } => {
@@ -615,6 +645,10 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
         Record::WentOffline { user, wall } => {
             let id = ids.find_or_add(connection, user)?;
             connection.prepare_cached(SET_SEEN)?.execute(params![id, 0, wall])?;
+        }
+        Record::Token { user, hash } => {
+            let id = ids.find_or_add(connection, user)?;
+            connection.prepare_cached(SET_TOKEN)?.execute(params![id, hash])?;
         }
         Record::Heartbeat { wall } => {
             connection.prepare_cached(SET_META)?.execute(params!["heartbeat", wall])?;
@@ -835,7 +869,7 @@ mod tests {
     }
 
     fn message(to: &str, from: &str, number: u64, text: &str) -> Record {
-        Record::Message { to: name(to), letter: letter(from, number, text) }
+        Record::Message { to: name(to), letter: letter(from, number, text), tag: None }
     }
 
     fn numbers(page: &[Letter]) -> Vec<u64> {
@@ -851,6 +885,22 @@ mod tests {
     }
 
     #[test]
+    fn tokens_and_tags_are_remembered_and_a_tag_stores_once() {
+        let (mut store, _) = Store::open(&Place::Memory, NOW).unwrap();
+        let tag = Some(Tag { session: 7, line: 1 });
+        let first = Record::Message { to: name("yoda"), letter: letter("hans", 1, "hi"), tag };
+        let again = Record::Message { to: name("yoda"), letter: letter("hans", 2, "hi"), tag };
+        let token = Record::Token { user: name("hans"), hash: Some([9; 32]) };
+        store.commit(&[first, again, token]).unwrap();
+        assert_eq!(store.page(&name("yoda"), 0).unwrap().len(), 1);
+        let (_, remembered) = read_all(&store.connection).unwrap();
+        assert_eq!(remembered.tags, [(name("hans"), Tag { session: 7, line: 1 }, name("yoda"))]);
+        assert_eq!(user(&remembered, "hans").token, Some([9; 32]));
+        store.commit(&[Record::Token { user: name("hans"), hash: None }]).unwrap();
+        assert_eq!(user(&read_all(&store.connection).unwrap().1, "hans").token, None);
+    }
+
+    #[test]
     fn all_that_matters_survives_a_restart() {
         let folder = Folder::new();
         let (mut store, remembered) = folder.open();
@@ -862,8 +912,12 @@ mod tests {
         store
             .commit(&[
                 message("yoda", "hans", 5, "gr\u{fc}ezi\tdu"),
-                Record::Message { to: name("yoda"), letter: returned.clone() },
-                Record::Message { to: name("yoda"), letter: Letter { road: Road::Live, ..letter("yoda", 9, "me") } },
+                Record::Message { to: name("yoda"), letter: returned.clone(), tag: None },
+                Record::Message {
+                    to: name("yoda"),
+                    letter: Letter { road: Road::Live, ..letter("yoda", 9, "me") },
+                    tag: None,
+                },
                 Record::Block { by: name("yoda"), whom: name("vader") },
                 Record::Block { by: name("luke"), whom: name("vader") },
                 Record::Block { by: name("luke"), whom: name("vader") },
@@ -879,7 +933,14 @@ mod tests {
         assert_eq!(store.id(), id);
         assert_eq!(remembered.blocks, [(name("yoda"), name("vader"))]);
         assert_eq!(user(&remembered, "luke").last_seen, Some(NOW + 60));
-        let expected = RememberedUser { name: name("yoda"), last_seen: None, waiting: 3, bytes: 10 + 13 + 2, last: 9 };
+        let expected = RememberedUser {
+            name: name("yoda"),
+            last_seen: None,
+            waiting: 3,
+            bytes: 10 + 13 + 2,
+            last: 9,
+            token: None,
+        };
         assert_eq!(user(&remembered, "yoda"), &expected);
         assert_eq!(user(&remembered, "hans").waiting, 0);
         assert!(!remembered.users.iter().any(|user| user.name.as_str() == "nobody"));
@@ -1155,7 +1216,7 @@ mod tests {
     fn a_file_that_is_not_ours_is_left_alone() {
         type Prepare<'a> = &'a dyn Fn(&Path);
         type Check = fn(&OpenError) -> bool;
-        let newer: Check = |error| matches!(error, OpenError::Newer { version: 2, .. });
+        let newer: Check = |error| matches!(error, OpenError::Newer { version: 99, .. });
         let foreign: Check = |error| matches!(error, OpenError::Foreign { .. });
         let damaged: Check = |error| matches!(error, OpenError::Damaged { .. });
         let ours = |sql: &'static str| {
@@ -1169,7 +1230,7 @@ mod tests {
         };
         let prose = |path: &Path| fs::write(path, "Dear diary, ".repeat(500)).unwrap();
         let cases: [(Prepare<'_>, Check); 5] = [
-            (&ours("PRAGMA user_version = 2"), newer),
+            (&ours("PRAGMA user_version = 99"), newer),
             (&ours("PRAGMA user_version = -1"), foreign),
             (&ours("PRAGMA application_id = 7"), foreign),
             (&theirs, foreign),

@@ -165,8 +165,8 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         Refusal::AlreadyBlocked(user) => write!(out, "{user} is already blocked"),
         Refusal::NotBlocked(user) => write!(out, "{user} was not blocked"),
         Refusal::MailboxFull(user) => write!(out, "The mailbox of {user} is full, message not stored"),
-        Refusal::Busy => write!(out, "The server is busy, not stored; try again"),
-        Refusal::DiskFailed => write!(out, "The disk refused, not stored"),
+        Refusal::Busy => write!(out, "Not stored: the server is busy, try again"),
+        Refusal::DiskFailed => write!(out, "Not stored: the disk refused"),
         Refusal::LineTooLong { max } => write!(out, "The line is too long (over {max} bytes), dropped"),
         Refusal::NotUtf8 => write!(out, "The line is not UTF-8 text, dropped"),
     }

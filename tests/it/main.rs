@@ -1,7 +1,10 @@
 //! One test binary: transcripts on the pure state and over sockets, real processes, crashes,
 //! and the rules of the house.
 
+mod crash;
+mod limits;
 mod play;
+mod programs;
 mod pure;
 mod socket;
 mod tidy;

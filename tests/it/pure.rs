@@ -7,6 +7,7 @@ use chinwag::server::ids::ConnId;
 use chinwag::server::state::{Effect, Event, Parting, Record, Remembered, Rules, State};
 use chinwag::server::store::{Place, Store};
 use chinwag::wire::Notice;
+use chinwag::wire::control;
 use chinwag::wire::name::UserName;
 use chinwag::wire::text::Speller;
 use chinwag::wire::time::Moment;
@@ -41,6 +42,8 @@ pub(crate) struct Pure {
 
 struct Client {
     conn: ConnId,
+    /// Our client: it is spoken to in control lines.
+    is_ours: bool,
     input: VecDeque<Option<String>>,
     paused: bool,
     closing: bool,
@@ -62,7 +65,7 @@ impl Pure {
             accounts.into_iter().map(|(name, password)| (UserName::parse(&name).expect("legal"), password)).collect();
         Self {
             setup: setup.clone(),
-            state: State::new(rules(setup), accounts.clone(), remembered, now),
+            state: State::new(rules(setup), accounts.clone(), remembered, now, tokens()),
             folder,
             store: Some(store),
             speller: Speller::new(jiff::tz::TimeZone::UTC),
@@ -85,6 +88,7 @@ impl Pure {
             self.next += 1;
             let client = Client {
                 conn,
+                is_ours: false,
                 input: VecDeque::new(),
                 paused: false,
                 closing: false,
@@ -147,6 +151,11 @@ impl Pure {
                 }
                 self.tell(Event::Enrolled(conn, self.disk_works));
             }
+            Effect::Adopt(conn) => {
+                if let Some(client) = self.by_conn(conn) {
+                    client.is_ours = true;
+                }
+            }
             Effect::Pause(conn) => self.pause(conn, true),
             Effect::Resume(conn) => self.pause(conn, false),
             Effect::Close { conn, .. } => {
@@ -165,7 +174,11 @@ impl Pure {
 
     fn show(&mut self, conn: ConnId, notice: Notice) {
         let mut bytes = Vec::new();
-        self.speller.spell(&notice, &mut bytes);
+        match self.by_conn(conn) {
+            None => return,
+            Some(client) if client.is_ours => control::encode(&notice, &mut bytes),
+            Some(_) => self.speller.spell(&notice, &mut bytes),
+        }
         let Some(client) = self.by_conn(conn) else { return };
         if !client.held.is_empty() {
             return client.held.push_back(Some(notice));
@@ -235,12 +248,23 @@ impl Pure {
         self.store = None;
         let (store, remembered) = open(&self.folder, self.now.wall);
         self.store = Some(store);
-        self.state = State::new(rules(&self.setup), self.accounts.clone(), remembered, self.now);
+        self.state = State::new(rules(&self.setup), self.accounts.clone(), remembered, self.now, tokens());
     }
 }
 
 fn open(folder: &TempDir, wall: i64) -> (Store, Remembered) {
-    Store::open(&Place::File(folder.path().join("chinwag.db")), wall).expect("a store")
+    let (store, remembered) = Store::open(&Place::File(folder.path().join("chinwag.db")), wall).expect("a store");
+    // The real name is random.
+    (store, Remembered { store: "mystore".to_owned(), ..remembered })
+}
+
+/// Tokens that a play can name: 1, 2, 3 ...
+fn tokens() -> impl FnMut() -> u128 + Send + 'static {
+    let mut last = 0;
+    move || {
+        last += 1;
+        last
+    }
 }
 
 fn rules(setup: &Setup) -> Rules {
@@ -255,10 +279,13 @@ fn rules(setup: &Setup) -> Rules {
 
 fn describe(record: &Record) -> String {
     match record {
-        Record::Message { to, letter } => format!("store message from {} to {to}", letter.from),
+        Record::Message { to, letter, .. } => format!("store message from {} to {to}", letter.from),
         Record::Confirmed { user, .. } => format!("store confirmed by {user}"),
         Record::Block { by, whom } => format!("store block by {by} of {whom}"),
         Record::Unblock { by, whom } => format!("store unblock by {by} of {whom}"),
+        Record::Token { user, hash } => {
+            format!("store {} of {user}", if hash.is_some() { "token" } else { "no token" })
+        }
         Record::CameOnline { .. } | Record::WentOffline { .. } | Record::Heartbeat { .. } => String::new(),
     }
 }

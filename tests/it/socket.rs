@@ -15,13 +15,12 @@ use tempfile::TempDir;
 use crate::play::{ACCOUNTS, Act, Setup, Stage};
 
 /// A server that says nothing for so long is broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct Sockets {
     server: Option<Running>,
     address: SocketAddr,
     clients: BTreeMap<char, Client>,
-    fences: u64,
     _folder: TempDir,
 }
 
@@ -43,7 +42,7 @@ impl Sockets {
         })
         .expect("the server starts");
         let address = server.addresses[0];
-        Self { server: Some(server), address, clients: BTreeMap::new(), fences: 0, _folder: folder }
+        Self { server: Some(server), address, clients: BTreeMap::new(), _folder: folder }
     }
 
     fn client(&mut self, name: char) -> &mut Client {
@@ -56,10 +55,7 @@ impl Sockets {
 
     /// Brings in all that the server has to say to anybody.
     fn fence(&mut self) {
-        for client in self.clients.values_mut() {
-            self.fences += 1;
-            client.fence(self.fences);
-        }
+        self.clients.values_mut().for_each(Client::fence);
     }
 }
 
@@ -73,9 +69,7 @@ impl Stage for Sockets {
                     client.read_until_prompt();
                 }
                 // The actor first: once it has its answer, everybody else's part is on its way.
-                self.fences += 1;
-                let fence = self.fences;
-                self.client(*name).fence(fence);
+                self.client(*name).fence();
             }
             Act::EndOfInput(name) => {
                 let client = self.client(*name);
@@ -110,27 +104,49 @@ impl Drop for Sockets {
     }
 }
 
+/// A connection that behaves as netcat does, and what has come over it.
 pub(crate) struct Client {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     received: Vec<u8>,
-    welcome: bool,
-    closed: bool,
+    pub(crate) welcome: bool,
+    pub(crate) closed: bool,
+    fences: u64,
 }
 
 impl Client {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-        Self { stream, received: Vec::new(), welcome: false, closed: false }
+        Self::new(TcpStream::connect(address).expect("the server listens"))
     }
 
-    fn send(&mut self, line: &str) {
+    /// `None` if nobody listens.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        TcpStream::connect(address).ok().map(Self::new)
+    }
+
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        stream.set_write_timeout(Some(PATIENCE)).expect("an option");
+        Self { stream, received: Vec::new(), welcome: false, closed: false, fences: 0 }
+    }
+
+    /// Answers both prompts; what is shown from the welcome on is still to be taken.
+    pub(crate) fn log_in(&mut self, name: &str, password: &str) {
+        for answer in [name, password] {
+            self.read_until_prompt();
+            self.received.clear();
+            self.send(answer);
+        }
+        self.read_until_prompt();
+        assert!(self.welcome, "{name}: {}", String::from_utf8_lossy(&self.received));
+    }
+
+    pub(crate) fn send(&mut self, line: &str) {
         // One write, so that the line is one read as well; a closed connection shows at the read.
         let _ = self.stream.write_all(format!("{line}\n").as_bytes());
     }
 
     /// Reads until the text so far satisfies `enough`, or to the end.
-    fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) {
+    pub(crate) fn read_until(&mut self, enough: impl Fn(&[u8]) -> bool) {
         let mut bytes = [0; 4096];
         while !self.closed && !enough(&self.received) {
             match self.stream.read(&mut bytes) {
@@ -142,7 +158,7 @@ impl Client {
         }
     }
 
-    fn read_to_end(&mut self) {
+    pub(crate) fn read_to_end(&mut self) {
         self.read_until(|_| false);
     }
 
@@ -157,19 +173,28 @@ impl Client {
     }
 
     /// Asks for help on something that is no command; whatever came before is in.
-    fn fence(&mut self, number: u64) {
+    pub(crate) fn fence(&mut self) {
         if !self.welcome || self.closed {
             return;
         }
+        self.fences += 1;
+        let number = self.fences;
         self.send(&format!("help fence{number}"));
         let answer = format!("Error. Invalid command fence{number} (try help)\n");
-        self.read_until(|all| all.ends_with(answer.as_bytes()));
-        if !self.closed {
-            self.received.truncate(self.received.len() - answer.len());
+        self.read_until(|all| find(all, answer.as_bytes()).is_some());
+        if let Some(at) = find(&self.received, answer.as_bytes()) {
+            self.received.drain(at..at + answer.len());
         }
     }
 
-    fn take_lines(&mut self) -> Vec<String> {
+    /// The same without a last line that has no end: the server may have been killed within it.
+    pub(crate) fn take_whole_lines(&mut self) -> Vec<String> {
+        let end = self.received.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+        self.received.truncate(end);
+        self.take_lines()
+    }
+
+    pub(crate) fn take_lines(&mut self) -> Vec<String> {
         let text = String::from_utf8(std::mem::take(&mut self.received)).expect("UTF-8");
         // Prompts have no line end; in the script each is a line of its own.
         let text = if self.welcome && !text.contains("Welcome") { text } else { separate_prompts(&text) };
@@ -183,7 +208,11 @@ fn separate_prompts(text: &str) -> String {
 }
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
+    find(bytes, part).is_some()
+}
+
+fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
+    bytes.windows(part.len()).position(|window| window == part)
 }
 
 /// Makes lines comparable that speak of real time, and drops what sockets cannot show.

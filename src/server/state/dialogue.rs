@@ -2,13 +2,15 @@
 
 use std::net::IpAddr;
 
+use super::lines::Fate;
 use super::mailbox::{Reading, Unconfirmed};
 use super::roster::UserId;
 use super::{ConnId, Effect, Notice, Parting, State, Timer};
 use crate::wire::command::{self, ParseError};
+use crate::wire::control::{Say, Unknown};
 use crate::wire::line::{self, LINE_BYTES_MAX, LOGIN_LINE_BYTES_MAX};
 use crate::wire::name::{Text, UserName};
-use crate::wire::{Refusal, Request};
+use crate::wire::{Refusal, Request, Road, Tag};
 
 /// Commands one client may send at once; then its reader pauses and nothing is lost.
 const COMMANDS_BURST_MAX: i64 = 100_000;
@@ -35,6 +37,10 @@ pub(super) struct Session {
     pub(super) stalled: bool,
     /// Stands in `State::unfinished`.
     pub(super) queued: bool,
+    /// Our client: control lines, and confirmations that are proof.
+    pub(super) is_ours: bool,
+    /// What our client says it has shown, until it has logged in.
+    pub(super) shown: u64,
 }
 
 /// How far a connection has come.
@@ -71,7 +77,7 @@ pub(super) struct Visit {
 impl Session {
     pub(super) fn new(peer: IpAddr, silence: i64) -> Self {
         let stage = Stage::Name { unknown: 0 };
-        Self { peer, stage, silence, paid_until: 0, stalled: false, queued: false }
+        Self { peer, stage, silence, paid_until: 0, stalled: false, queued: false, is_ours: false, shown: 0 }
     }
 
     fn is_prompted(&self) -> bool {
@@ -102,7 +108,7 @@ impl State {
         match &session.stage {
             Stage::Online(visit) => {
                 let user = visit.user;
-                self.command(conn, user, line);
+                if session.is_ours { self.hear_ours(conn, user, line) } else { self.command(conn, user, line) }
             }
             Stage::Leaving(..) | Stage::Refused => {}
             _ if line.len() > LOGIN_LINE_BYTES_MAX => self.refuse_overlong(conn),
@@ -117,6 +123,41 @@ impl State {
         } else {
             let max = LOGIN_LINE_BYTES_MAX;
             self.part(conn, Some(Notice::Refused(Refusal::LineTooLong { max })));
+        }
+    }
+
+    /// A line of our client: a control line, or a typed line with its tag.
+    fn hear_ours(&mut self, conn: ConnId, user: UserId, line: &[u8]) {
+        match std::str::from_utf8(line).map_err(|_| Unknown).and_then(Say::parse) {
+            Ok(Say::Typed { tag, line }) => self.carry_out_once(conn, user, tag, line),
+            Ok(Say::Seen(number)) => self.seen(conn, number),
+            Ok(Say::Ping) => {
+                self.charge(conn, 0);
+                self.send(conn, Notice::Pong);
+            }
+            _ => self.command(conn, user, line),
+        }
+    }
+
+    /// A line that may have come before on a connection that died.
+    fn carry_out_once(&mut self, conn: ConnId, user: UserId, tag: Tag, line: &str) {
+        match self.roster[user].lines.find(tag).cloned() {
+            None => {
+                self.tag = Some(tag);
+                self.command(conn, user, line.as_bytes());
+                self.tag = None;
+            }
+            Some(Fate::Pending) => self.await_line(conn, user, tag),
+            Some(Fate::Done(answer)) => {
+                self.charge(conn, 0);
+                self.touch(conn);
+                if let Some(answer) = answer {
+                    self.send(conn, answer);
+                }
+            }
+        }
+        if self.visit(conn).is_some() {
+            self.send(conn, Notice::Done(tag));
         }
     }
 
@@ -178,6 +219,11 @@ impl State {
         match &session.stage {
             Stage::Online(visit) if visit.active + timeout > self.now.elapsed => {
                 session.silence = visit.active + timeout;
+                self.timers.insert((session.silence, Timer::Silence(conn)));
+            }
+            // The account is being written; whoever asked for it hears of that first.
+            Stage::Enrolling => {
+                session.silence = self.now.elapsed + timeout;
                 self.timers.insert((session.silence, Timer::Silence(conn)));
             }
             Stage::Online(_) => self.part(conn, Some(Notice::TimedOut { seconds: timeout / 1000 })),
@@ -286,6 +332,10 @@ impl State {
     /// line. A reset soon after takes the confirmation back (see [`State::close`]).
     pub(super) fn part(&mut self, conn: ConnId, last: Option<Notice>) {
         let Some(user) = self.go(conn) else { return };
+        // An end of input may be a link that died; these are not.
+        if let (Some(user), Some(Notice::Goodbye | Notice::TimedOut { .. })) = (user, &last) {
+            self.set_token(user, None);
+        }
         if let Some(record) = user.and_then(|user| self.confirm_mail(conn, user)) {
             // Whoever left in order must not get these again, not even after a crash: the last
             // line waits until that is on the disk.
@@ -314,9 +364,10 @@ impl State {
         self.go(conn);
         let Some(session) = self.sessions.remove(&conn) else { return };
         if let Stage::Leaving(user, unconfirmed) = session.stage
-            && parting == Parting::Cut
+            && (parting == Parting::Cut || session.is_ours)
         {
-            self.give_back(user, unconfirmed);
+            let road = if session.is_ours { Road::Mail } else { Road::Again };
+            self.give_back(user, unconfirmed, road);
         }
     }
 
@@ -350,7 +401,12 @@ impl State {
 }
 
 fn invalid_command(word: &str) -> Refusal {
+    Refusal::InvalidCommand(shown(word))
+}
+
+/// A typed word as it is shown in an error: harmless, and not longer than it takes to know it.
+pub(super) fn shown(word: &str) -> Text {
     const SHOWN_CHARS_MAX: usize = 40;
     let end = word.char_indices().nth(SHOWN_CHARS_MAX).map_or(word.len(), |(at, _)| at);
-    Refusal::InvalidCommand(Text::harmless(&word[..end]))
+    Text::harmless(&word[..end])
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::roster::UserId;
 use super::{ConnId, Effect, Notice, Record, State};
-use crate::wire::{Ago, Refusal};
+use crate::wire::{Ago, Refusal, Tag};
 
 /// Records that may wait for the disk before requests are answered "busy".
 const RECORDS_MAX: usize = 10_000;
@@ -29,11 +29,16 @@ pub(super) struct Journal {
 /// What to do when a record is stored, or is not.
 #[derive(Debug)]
 struct Entry {
-    /// Whose output waits for it.
-    asker: Option<ConnId>,
+    /// Whose output waits for it: the asker, and after a dead link the asker once more.
+    askers: Askers,
+    /// The line of our client that asked for it.
+    line: Option<(UserId, Tag)>,
     cost: usize,
     promise: Promise,
 }
+
+/// Mostly one, seldom none, hardly ever more.
+type Askers = (Option<ConnId>, Vec<ConnId>);
 
 /// What the record means to somebody.
 #[derive(Debug)]
@@ -61,10 +66,10 @@ impl Journal {
         self.entries.is_empty()
     }
 
-    fn push(&mut self, asker: Option<ConnId>, cost: usize, promise: Promise) {
+    fn push(&mut self, asker: Option<ConnId>, line: Option<(UserId, Tag)>, cost: usize, promise: Promise) {
         self.promised += usize::from(cost > 0);
         self.bytes += cost;
-        self.entries.push_back(Entry { asker, cost, promise });
+        self.entries.push_back(Entry { askers: (asker, Vec::new()), line, cost, promise });
     }
 
     fn take(&mut self, records: usize) -> Vec<Entry> {
@@ -79,8 +84,14 @@ impl Journal {
 
 impl State {
     /// Stores a record; the output of `asker` waits behind it for the answer.
-    pub(super) fn store(&mut self, record: Record, asker: Option<ConnId>, promise: Promise) {
-        self.journal.push(asker, record.cost(), promise);
+    pub(super) fn store(
+        &mut self,
+        record: Record,
+        asker: Option<ConnId>,
+        line: Option<(UserId, Tag)>,
+        promise: Promise,
+    ) {
+        self.journal.push(asker, line, record.cost(), promise);
         self.effects.push(Effect::Store(record));
         if let Some(conn) = asker {
             self.effects.push(Effect::Hold(conn));
@@ -89,22 +100,32 @@ impl State {
 
     /// Stores a record that stands for nothing; if it is lost, nobody was promised anything.
     pub(super) fn store_quietly(&mut self, record: Record) {
-        self.journal.push(None, 0, Promise::Quiet);
+        self.journal.push(None, None, 0, Promise::Quiet);
         self.effects.push(Effect::Store(record));
     }
 
     /// Stores a record that is tried again whenever the disk refuses it.
     pub(super) fn store_retrying(&mut self, record: Record, asker: Option<ConnId>) {
         let promise = Promise::Retry(Box::new(record.clone()));
-        self.store(record, asker, promise);
+        self.store(record, asker, None, promise);
+    }
+
+    /// The same line has come again before its record was stored: this connection waits too.
+    pub(super) fn await_line(&mut self, conn: ConnId, user: UserId, tag: Tag) {
+        if let Some(entry) = self.journal.entries.iter_mut().find(|entry| entry.line == Some((user, tag))) {
+            entry.askers.1.push(conn);
+            self.effects.push(Effect::Hold(conn));
+        }
     }
 
     /// The oldest records are on the disk: everybody gets the answer that waited for it.
     pub(super) fn committed(&mut self, records: usize) {
         for entry in self.journal.take(records) {
-            let Some(conn) = entry.asker else { continue };
             let answer = self.answer(&entry.promise);
-            self.effects.push(Effect::Release(conn, answer));
+            if let Some((user, tag)) = entry.line {
+                self.roster[user].lines.done(tag, answer.clone());
+            }
+            self.release(entry.askers, answer);
         }
     }
 
@@ -116,10 +137,18 @@ impl State {
             self.undo(&mut entry.promise);
         }
         for entry in entries {
-            let Some(conn) = entry.asker else { continue };
+            if let Some((user, tag)) = entry.line {
+                self.roster[user].lines.forget(tag);
+            }
             let told = !matches!(entry.promise, Promise::Quiet | Promise::Retry(_));
             let answer = told.then_some(Notice::Refused(Refusal::DiskFailed));
-            self.effects.push(Effect::Release(conn, answer));
+            self.release(entry.askers, answer);
+        }
+    }
+
+    fn release(&mut self, (asker, again): Askers, answer: Option<Notice>) {
+        for conn in asker.into_iter().chain(again) {
+            self.effects.push(Effect::Release(conn, answer.clone()));
         }
     }
 

@@ -9,6 +9,7 @@ use super::dialogue::{Session, Stage};
 use super::roster::UserId;
 use super::{ConnId, Effect, Notice, State, Timer};
 use crate::wire::Refusal;
+use crate::wire::control::Say;
 use crate::wire::line;
 use crate::wire::name::{UserName, is_legal_password};
 
@@ -102,7 +103,7 @@ impl State {
         match &session.stage {
             Stage::Name { unknown } => {
                 let unknown = *unknown;
-                self.take_name(conn, unknown, line.trim());
+                self.take_login(conn, unknown, line.trim());
             }
             Stage::Password(user) => {
                 let user = *user;
@@ -113,6 +114,29 @@ impl State {
                 self.take_new_password(conn, name, &line);
             }
             Stage::Enrolling | Stage::Online(_) | Stage::Leaving(..) | Stage::Refused => {}
+        }
+    }
+
+    /// What answers the first prompt: our client introduces itself, a person gives a name.
+    fn take_login(&mut self, conn: ConnId, unknown: u8, line: &str) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        match Say::parse(line) {
+            Ok(Say::Hello) if !session.is_ours => {
+                session.is_ours = true;
+                self.effects.push(Effect::Adopt(conn));
+                self.send(conn, Notice::Hello { store: self.store_name.clone() });
+                self.ask(conn, Stage::Name { unknown });
+            }
+            Ok(Say::Login { name, shown }) if session.is_ours => {
+                session.shown = shown;
+                self.take_name(conn, unknown, name);
+            }
+            Ok(Say::Resume { name, token, shown }) if session.is_ours => {
+                if !self.resume_session(conn, name, token, shown) {
+                    self.refuse_name(conn, unknown, Refusal::BadToken);
+                }
+            }
+            _ => self.take_name(conn, unknown, line),
         }
     }
 
@@ -180,7 +204,8 @@ impl State {
             let idle = self.idle(user).unwrap_or(0);
             return self.part(conn, Some(Notice::AlreadyOnline { user: name, idle }));
         }
-        self.arrive(conn, user);
+        let shown = self.sessions.get(&conn).map_or(0, |session| session.shown);
+        self.arrive(conn, user, shown);
     }
 
     fn miss(&mut self, conn: ConnId, user: UserId) {
@@ -233,7 +258,7 @@ impl State {
             return;
         }
         match user {
-            Some(user) => self.arrive(conn, user),
+            Some(user) => self.arrive(conn, user, 0),
             None => {
                 self.refuse(conn, Refusal::NoAccount);
                 self.ask(conn, Stage::Name { unknown: 0 });

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+use super::dialogue::Stage;
 use super::journal::Promise;
 use super::roster::UserId;
 use super::{ConnId, Effect, Record, State};
@@ -67,16 +68,17 @@ pub(super) struct Reading {
     /// What waited at log-in goes up to this number; no command is heard before it is read, so
     /// that a script which logs out at once gets its messages all the same.
     first: Option<u64>,
-}
-
-impl From<&Mailbox> for Reading {
-    fn from(mailbox: &Mailbox) -> Self {
-        let first = (mailbox.count > 0 && mailbox.last > mailbox.confirmed).then_some(mailbox.last);
-        Self { upto: mailbox.confirmed, asked: None, first }
-    }
+    /// Up to this number our client had shown everything when it logged in.
+    shown: u64,
 }
 
 impl Reading {
+    /// A session begins; our client has shown everything up to `shown` before.
+    pub(super) fn new(mailbox: &Mailbox, shown: u64) -> Self {
+        let first = (mailbox.count > 0 && mailbox.last > mailbox.confirmed).then_some(mailbox.last);
+        Self { upto: mailbox.confirmed, asked: None, first, shown }
+    }
+
     /// Whether what waited at log-in is still to come.
     pub(super) fn is_first(&self) -> bool {
         self.first.is_some()
@@ -117,13 +119,21 @@ impl Unconfirmed {
         self.ring.len() >= UNCONFIRMED_MAX
     }
 
-    /// Adds a text; the oldest ones beyond the limit leave if an earlier batch has written them.
-    fn push(&mut self, delivered: Delivered, stalled: bool) {
-        while self.is_full() && !stalled && self.ring.front().is_some_and(|oldest| oldest.batch != delivered.batch) {
+    /// Adds a text; the oldest ones beyond the limit leave if an earlier batch has written them
+    /// and `may_lapse` says that this is all the confirmation there will be.
+    fn push(&mut self, delivered: Delivered, may_lapse: bool) {
+        while self.is_full() && may_lapse && self.ring.front().is_some_and(|oldest| oldest.batch != delivered.batch) {
             let Some(oldest) = self.ring.pop_front() else { break };
             self.read.add(&oldest);
         }
         self.ring.push_back(delivered);
+    }
+
+    /// Our client has shown everything up to `number`.
+    fn confirm(&mut self, number: u64) {
+        while let Some(oldest) = self.ring.pop_front_if(|oldest| oldest.letter.number <= number) {
+            self.read.add(&oldest);
+        }
     }
 
     /// What may be deleted from the store: asked once per run of stored texts, not for each.
@@ -168,8 +178,11 @@ impl State {
         }
         let letter = self.write(from, text);
         match self.receiver(to) {
-            Some(receiver) => self.deliver(receiver, letter, false),
-            None => self.keep(conn, to, letter),
+            Some(receiver) => {
+                self.deliver(receiver, letter, false);
+                self.line_done(from, None);
+            }
+            None => self.keep(conn, from, to, letter),
         }
     }
 
@@ -188,8 +201,10 @@ impl State {
         self.charge(conn, receivers.len());
         let letter = self.write(from, text);
         self.cast(receivers, Notice::Said(letter));
-        if skipped {
-            self.send(conn, Notice::SomeSkipped);
+        let answer = skipped.then_some(Notice::SomeSkipped);
+        self.line_done(from, answer.clone());
+        if let Some(notice) = answer {
+            self.send(conn, notice);
         }
     }
 
@@ -200,15 +215,15 @@ impl State {
         Letter { number, from, text: Text::harmless(text), sent: self.now.wall, road: Road::Live }
     }
 
-    /// The connection that can take a text at once: its user has read all that waited, and is
-    /// not so slow that a text might be lost with the connection.
+    /// The connection that can take a text at once: its user has read all that waited, and there
+    /// is room in the ring. In netcat's case there always is, unless the socket is full.
     fn receiver(&mut self, user: UserId) -> Option<ConnId> {
         let conn = self.roster[user].session?;
         let last = self.roster[user].mailbox.last;
         let session = self.sessions.get_mut(&conn)?;
-        let stalled = session.stalled;
+        let must_fit = session.stalled || session.is_ours;
         let visit = session.visit()?;
-        let ready = visit.reading.upto >= last && !(stalled && visit.unconfirmed.is_full());
+        let ready = visit.reading.upto >= last && !(must_fit && visit.unconfirmed.is_full());
         ready.then_some(conn)
     }
 
@@ -216,20 +231,43 @@ impl State {
     fn deliver(&mut self, conn: ConnId, letter: Letter, stored: bool) {
         let batch = self.batch;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let stalled = session.stalled;
+        let may_lapse = !session.stalled && !session.is_ours;
         let Some(visit) = session.visit() else { return };
-        visit.unconfirmed.push(Delivered { letter: letter.clone(), batch, stored }, stalled);
-        let user = visit.user;
-        let read = visit.unconfirmed.take_run();
+        visit.unconfirmed.push(Delivered { letter: letter.clone(), batch, stored }, may_lapse);
         self.send(conn, Notice::Said(letter));
-        if let Some(read) = read {
+        self.forget_read(conn);
+    }
+
+    /// Deletes from the store what has been read, once per run of stored texts.
+    fn forget_read(&mut self, conn: ConnId) {
+        let Some(visit) = self.visit(conn) else { return };
+        let user = visit.user;
+        if let Some(read) = visit.unconfirmed.take_run() {
             let record = self.forget(user, read);
             self.store_retrying(record, None);
         }
     }
 
+    /// `SEEN`: our client has shown everything up to `number`, so there is room for more.
+    pub(super) fn seen(&mut self, conn: ConnId, number: u64) {
+        if let Some(visit) = self.visit(conn) {
+            visit.unconfirmed.confirm(number);
+            self.forget_read(conn);
+            self.queue(conn);
+        }
+    }
+
+    /// Sends again what was sent to a connection that turned out to be dead.
+    pub(super) fn repeat_unconfirmed(&mut self, conn: ConnId) {
+        let Some(visit) = self.visit(conn) else { return };
+        let letters: Vec<Letter> = visit.unconfirmed.ring.iter().map(|delivered| delivered.letter.clone()).collect();
+        for letter in letters {
+            self.send(conn, Notice::Said(letter));
+        }
+    }
+
     /// Stores a text; the sender's answer waits for the disk.
-    fn keep(&mut self, conn: ConnId, to: UserId, letter: Letter) {
+    fn keep(&mut self, conn: ConnId, from: UserId, to: UserId, letter: Letter) {
         let bytes = letter.text.as_str().len();
         if self.journal.is_full() {
             return self.refuse(conn, Refusal::Busy);
@@ -242,8 +280,9 @@ impl State {
         let absent = reader.is_none().then(|| self.last_seen(to));
         let user = &mut self.roster[to];
         user.mailbox.put(letter.number, bytes);
-        let record = Record::Message { to: user.name.clone(), letter };
-        self.store(record, Some(conn), Promise::Message { to, bytes, absent });
+        let record = Record::Message { to: user.name.clone(), letter, tag: self.tag };
+        let line = self.line_pending(from);
+        self.store(record, Some(conn), line, Promise::Message { to, bytes, absent });
         if let Some(reader) = reader {
             self.queue(reader);
         }
@@ -251,10 +290,14 @@ impl State {
 
     /// Asks for the next page of a mailbox that has one.
     pub(super) fn read_on(&mut self, conn: ConnId) {
-        let Some(visit) = self.visit(conn) else { return };
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let is_ours = session.is_ours;
+        let Some(visit) = session.visit() else { return };
         let (user, upto, asked) = (visit.user, visit.reading.upto, visit.reading.asked);
         let last = self.roster[user].mailbox.last;
-        if asked.is_some() || upto >= last {
+        // Our client confirms before it gets more.
+        let must_wait = is_ours && visit.unconfirmed.is_full();
+        if asked.is_some() || upto >= last || must_wait {
             return;
         }
         if let Some(visit) = self.visit(conn) {
@@ -282,10 +325,17 @@ impl State {
             // Nothing was left, so what had been put in until the question is all read.
             None => visit.reading.upto = upto.max(asked.unwrap_or(0)),
         }
+        // What our client has shown before it only has to confirm.
+        let shown = visit.reading.shown;
+        let (shown, fresh): (Vec<Letter>, Vec<Letter>) = fresh.into_iter().partition(|letter| letter.number <= shown);
+        for letter in shown {
+            visit.unconfirmed.read.add(&Delivered { letter, batch: 0, stored: true });
+        }
         let first_is_read = visit.reading.first.is_some_and(|goal| goal <= visit.reading.upto);
         for letter in fresh {
             self.deliver(conn, letter, true);
         }
+        self.forget_read(conn);
         if first_is_read && let Some(visit) = self.visit(conn) {
             visit.reading.first = None;
             self.resume(conn);
@@ -296,8 +346,9 @@ impl State {
     /// Counts everything delivered to a session as read, at its end.
     pub(super) fn confirm_mail(&mut self, conn: ConnId, user: UserId) -> Option<Record> {
         let session = self.sessions.get_mut(&conn)?;
-        let super::dialogue::Stage::Leaving(_, unconfirmed) = &mut session.stage else { return None };
-        let read = unconfirmed.take_all_read()?;
+        let Stage::Leaving(_, unconfirmed) = &mut session.stage else { return None };
+        // Our client says itself what it has shown.
+        let read = if session.is_ours { unconfirmed.take_read() } else { unconfirmed.take_all_read() }?;
         Some(self.forget(user, read))
     }
 
@@ -310,17 +361,23 @@ impl State {
 
     /// Takes back texts that were written to a connection which then broke: to the user at once
     /// if he is already here again, else to his mailbox, whatever its size.
-    pub(super) fn give_back(&mut self, user: UserId, mut unconfirmed: Unconfirmed) {
+    /// `road` says whether they may have been read: our client would have said so.
+    pub(super) fn give_back(&mut self, user: UserId, mut unconfirmed: Unconfirmed, road: Road) {
         if let Some(read) = unconfirmed.take_read() {
             let record = self.forget(user, read);
             self.store_retrying(record, None);
         }
         for Delivered { letter, stored, .. } in unconfirmed.ring {
-            let letter = Letter { road: Road::Again, ..letter };
+            let letter = Letter { road, ..letter };
             let bytes = letter.text.as_str().len();
             match self.roster[user].session {
-                // A stored one is read again by the new session, or has been confirmed by it.
-                Some(conn) if !stored => self.deliver(conn, letter, false),
+                // A stored one is read again by the new session, or has been confirmed by it. The
+                // other gets a new number: numbers rise for whoever is here.
+                Some(conn) if !stored => {
+                    let number = self.next_number;
+                    self.next_number += 1;
+                    self.deliver(conn, Letter { number, ..letter }, false);
+                }
                 None if !stored => self.keep_again(user, letter, bytes),
                 None if letter.number > self.roster[user].mailbox.confirmed => {
                     self.roster[user].mailbox.forget(1, bytes);
@@ -335,7 +392,7 @@ impl State {
         let user = &mut self.roster[user];
         user.mailbox.put(letter.number, bytes);
         user.mailbox.confirmed = user.mailbox.confirmed.min(letter.number.saturating_sub(1));
-        let record = Record::Message { to: user.name.clone(), letter };
+        let record = Record::Message { to: user.name.clone(), letter, tag: None };
         self.store_retrying(record, None);
     }
 }

@@ -7,10 +7,12 @@
 mod blocks;
 mod dialogue;
 mod journal;
+mod lines;
 mod login;
 mod mailbox;
 mod presence;
 mod roster;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,9 +21,9 @@ pub use crate::server::ids::ConnId;
 pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNCONFIRMED_MAX};
 
 use crate::server::ids::IdMap;
-use crate::wire::name::UserName;
+use crate::wire::name::{Text, UserName};
 use crate::wire::time::Moment;
-use crate::wire::{Letter, Notice};
+use crate::wire::{Letter, Notice, Tag};
 use dialogue::Session;
 use journal::Journal;
 use login::Lobby;
@@ -102,6 +104,8 @@ pub enum Effect {
         /// The password as typed.
         password: String,
     },
+    /// Our client is at the other end: control lines from now on.
+    Adopt(ConnId),
     /// Take no more lines from this connection until [`Effect::Resume`].
     Pause(ConnId),
     /// Take lines again.
@@ -124,6 +128,8 @@ pub enum Record {
         to: UserName,
         /// What waits there.
         letter: Letter,
+        /// What the sender's client calls it, so that sending it twice stores it once.
+        tag: Option<Tag>,
     },
     /// Forgets what waits for `user`, up to and including this number.
     Confirmed {
@@ -145,6 +151,13 @@ pub enum Record {
         by: UserName,
         /// Who was blocked.
         whom: UserName,
+    },
+    /// What resumes the last session of `user`, hashed; `None`: nothing does.
+    Token {
+        /// Whose session.
+        user: UserName,
+        /// SHA-256 of the token.
+        hash: Option<TokenHash>,
     },
     /// `user` is online from now on; after a crash the last heartbeat counts as his end.
     CameOnline {
@@ -186,9 +199,16 @@ pub struct Remembered {
     pub users: Vec<RememberedUser>,
     /// Who blocks whom.
     pub blocks: Vec<(UserName, UserName)>,
+    /// Messages that wait, by what their senders' clients call them: from, tag, to.
+    pub tags: Vec<(UserName, Tag, UserName)>,
+    /// The identity of the store, to which message numbers belong.
+    pub store: String,
     /// The first message number of this run, above all numbers ever used.
     pub first_number: u64,
 }
+
+/// SHA-256 of a token.
+pub type TokenHash = [u8; 32];
 
 /// One user as an earlier run left him.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,6 +223,8 @@ pub struct RememberedUser {
     pub bytes: usize,
     /// The highest number that waits, 0 if none does.
     pub last: u64,
+    /// What resumes his last session, hashed.
+    pub token: Option<TokenHash>,
 }
 
 /// What the operator chose.
@@ -241,12 +263,27 @@ pub struct State {
     /// Connections whose mailbox could not be read; tried again at the next heartbeat.
     unread: Vec<ConnId>,
     next_number: u64,
+    /// The identity of the store, for our client.
+    store_name: Text,
+    /// Where tokens come from.
+    random: Random,
+    /// Our client's name for the line in hand.
+    tag: Option<Tag>,
     /// Counts the batches of the hub: what an earlier one sent has been offered to the socket.
     batch: u32,
     stopping: bool,
     now: Moment,
     /// The effects of the event in hand; the caller's buffer while an event is handled.
     effects: Vec<Effect>,
+}
+
+/// A source of numbers that nobody can guess; a test brings its own.
+struct Random(Box<dyn FnMut() -> u128 + Send>);
+
+impl std::fmt::Debug for Random {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Random")
+    }
 }
 
 /// What a point in time is kept for.
@@ -267,6 +304,7 @@ impl State {
         accounts: impl IntoIterator<Item = (UserName, String)>,
         remembered: Remembered,
         start: Moment,
+        random: impl FnMut() -> u128 + Send + 'static,
     ) -> Self {
         let mut roster = Roster::default();
         for (name, password) in accounts {
@@ -274,6 +312,10 @@ impl State {
         }
         for user in remembered.users {
             roster.remember(user, start);
+        }
+        for (from, tag, to) in remembered.tags {
+            let (from, to) = (roster.id(&from), roster.id(&to));
+            roster.remember_line(from, tag, to, start);
         }
         for (by, whom) in remembered.blocks {
             let (by, whom) = (roster.id(&by), roster.id(&whom));
@@ -291,6 +333,9 @@ impl State {
             unfinished: Vec::new(),
             unread: Vec::new(),
             next_number: remembered.first_number,
+            store_name: Text::harmless(&remembered.store),
+            random: Random(Box::new(random)),
+            tag: None,
             batch: 0,
             stopping: false,
             now: start,
@@ -317,12 +362,12 @@ impl State {
     }
 
     /// How many messages wait, for how many users: for the start line.
-    pub fn waiting(&self) -> (u64, usize) {
+    pub fn waiting(&self) -> (u64, u64) {
         self.roster.waiting()
     }
 
     /// How many names have messages, blocks or a past here but no account: for the start line.
-    pub fn hidden_names(&self) -> usize {
+    pub fn hidden_names(&self) -> u64 {
         self.roster.hidden()
     }
 

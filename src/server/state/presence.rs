@@ -1,15 +1,16 @@
 //! Who is here, since when, who was; and who is told about it.
 
-use super::dialogue::{Stage, Visit};
+use super::dialogue::{Stage, Visit, shown};
 use super::mailbox::Reading;
 use super::roster::UserId;
 use super::{ConnId, Effect, Notice, Record, State, Timer};
-use crate::wire::name::{Text, UserName};
+use crate::wire::name::UserName;
 use crate::wire::{Ago, Refusal};
 
 impl State {
     /// A user comes online on this connection: welcome, waiting messages, presence to others.
-    pub(super) fn arrive(&mut self, conn: ConnId, user: UserId) {
+    /// `shown`: up to this number our client has shown everything.
+    pub(super) fn arrive(&mut self, conn: ConnId, user: UserId, shown: u64) {
         let now = self.now;
         let account = &mut self.roster[user];
         account.session = Some(conn);
@@ -18,20 +19,16 @@ impl State {
         account.locked_until = None;
         let name = account.name.clone();
         let waiting = account.mailbox.count;
-        let reading = Reading::from(&account.mailbox);
+        let reading = Reading::new(&account.mailbox, shown);
         let unread = reading.is_first();
 
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        session.stage = Stage::Online(Box::new(Visit::new(user, now.elapsed, reading)));
-        self.timers.remove(&(session.silence, Timer::Silence(conn)));
-        session.silence = now.elapsed + self.rules.timeout;
-        self.timers.insert((session.silence, Timer::Silence(conn)));
-        let peer = session.peer;
-        self.lobby.leave(conn, peer);
-
-        self.send(conn, Notice::Welcome { user: name.clone(), pass: None });
+        self.enter(conn, Box::new(Visit::new(user, now.elapsed, reading)));
+        self.welcome(conn, user);
         if unread {
-            self.send(conn, Notice::Waiting { count: waiting });
+            // Our client may have shown some of them and counts for itself.
+            if !self.sessions.get(&conn).is_some_and(|session| session.is_ours) {
+                self.send(conn, Notice::Waiting { count: waiting });
+            }
             self.effects.push(Effect::Pause(conn));
             self.queue(conn);
         }
@@ -39,6 +36,17 @@ impl State {
         let witnesses = self.witnesses(user);
         self.cast(witnesses, Notice::Arrived(name.clone()));
         self.online.insert(name, user);
+    }
+
+    /// A connection leaves the lobby with this visit.
+    pub(super) fn enter(&mut self, conn: ConnId, visit: Box<Visit>) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        self.timers.remove(&(session.silence, Timer::Silence(conn)));
+        session.silence = visit.active + self.rules.timeout;
+        self.timers.insert((session.silence, Timer::Silence(conn)));
+        session.stage = Stage::Online(visit);
+        let peer = session.peer;
+        self.lobby.leave(conn, peer);
     }
 
     /// A user goes, in whatever way.
@@ -91,7 +99,7 @@ impl State {
 
     pub(super) fn status(&mut self, conn: ConnId, asker: UserId, word: &str) {
         let Some(user) = self.roster.find(word) else {
-            return self.refuse(conn, Refusal::InvalidUser(Text::harmless(word)));
+            return self.refuse(conn, Refusal::InvalidUser(shown(word)));
         };
         let now = self.now;
         let name = self.roster[user].name.clone();

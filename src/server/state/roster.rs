@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::{Index, IndexMut};
 
-use super::RememberedUser;
+use super::lines::Lines;
 use super::mailbox::Mailbox;
+use super::{RememberedUser, TokenHash};
 use crate::server::ids::ConnId;
-use crate::wire::Ago;
 use crate::wire::name::UserName;
 use crate::wire::time::Moment;
+use crate::wire::{Ago, Notice, Tag};
 
 /// One user's place in the [`Roster`]; never given to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +31,10 @@ pub(super) struct User {
     pub(super) locked_until: Option<i64>,
     pub(super) blocks: HashSet<UserId>,
     pub(super) mailbox: Mailbox,
+    /// What our client sent and what became of it.
+    pub(super) lines: Lines,
+    /// What resumes the session of our client.
+    pub(super) token: Option<TokenHash>,
 }
 
 impl User {
@@ -43,6 +48,8 @@ impl User {
             locked_until: None,
             blocks: HashSet::new(),
             mailbox: Mailbox::default(),
+            lines: Lines::default(),
+            token: None,
         }
     }
 
@@ -89,19 +96,26 @@ impl Roster {
         let id = self.id(&user.name);
         self[id].seen = user.last_seen.map(|wall| now.recall(wall));
         self[id].mailbox = Mailbox::remembered(user.waiting, user.bytes, user.last);
+        self[id].token = user.token;
+    }
+
+    /// Takes over that a line of `from` has stored a message for `to`.
+    pub(super) fn remember_line(&mut self, from: UserId, tag: Tag, to: UserId, now: Moment) {
+        let answer = Notice::Stored { to: self[to].name.clone(), seen: self[to].seen_ago(now) };
+        self[from].lines.done(tag, Some(answer));
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (UserId, &User)> {
         self.users.iter().enumerate().map(|(at, user)| (UserId(at), user))
     }
 
-    pub(super) fn waiting(&self) -> (u64, usize) {
+    pub(super) fn waiting(&self) -> (u64, u64) {
         let counts = self.users.iter().map(|user| u64::from(user.mailbox.count)).filter(|&count| count > 0);
-        (counts.clone().sum(), counts.count())
+        counts.fold((0, 0), |(messages, users), count| (messages + count, users + 1))
     }
 
-    pub(super) fn hidden(&self) -> usize {
-        self.users.iter().filter(|user| user.password.is_none()).count()
+    pub(super) fn hidden(&self) -> u64 {
+        self.users.iter().filter(|user| user.password.is_none()).fold(0, |names, _| names + 1)
     }
 }
 

@@ -1,0 +1,280 @@
+//! `kill -9` of the real server, under load and at hand-picked moments: what was acknowledged is
+//! delivered, and what somebody got who left properly is not delivered again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use crate::programs::{House, Server};
+use crate::socket::{Client, PATIENCE};
+
+const SENDERS: usize = 3;
+const RECEIVERS: usize = 4;
+
+/// Messages that one sender has on their way at a time.
+const WINDOW: usize = 8;
+
+/// Bytes that some messages are made longer by, so that buffers fill up and pages end early.
+const LONG_BYTES: usize = 4000;
+
+/// Acknowledgements after which a server is killed, at most.
+const ACKNOWLEDGED_MAX: u64 = 300;
+
+/// The number of rounds that CI plays; `CHINWAG_CRASH_ROUNDS` asks for more.
+const ROUNDS: u64 = 20;
+
+/// Who got what, in the order of the visits.
+type Visits = BTreeMap<usize, Vec<Visit>>;
+
+/// What one receiver saw between log-in and end.
+struct Visit {
+    /// The texts, without names and times.
+    texts: Vec<String>,
+    /// The log-out was answered and the connection ended.
+    proper: bool,
+}
+
+/// A reproducible stream of numbers (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    /// A number below `sides`.
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % sides
+    }
+
+    fn pick(&mut self, below: usize) -> usize {
+        usize::try_from(self.roll(below as u64)).expect("a small number")
+    }
+}
+
+/// One who sends as fast as answers allow, over all rounds.
+struct Author {
+    number: usize,
+    /// The number of the next message.
+    next: usize,
+    dice: Dice,
+    /// Per receiver: the texts of which the server said that they are stored.
+    acknowledged: BTreeMap<usize, BTreeSet<String>>,
+}
+
+impl Author {
+    fn new(number: usize) -> Self {
+        Self { number, next: 0, dice: Dice(number as u64), acknowledged: BTreeMap::new() }
+    }
+
+    /// Sends until the server is gone; tells `killer` of every acknowledgement.
+    fn send_on(&mut self, address: SocketAddr, killer: &Sender<()>) {
+        // The others may have had the server killed already.
+        let Some(mut client) = Client::try_connect(address) else { return };
+        client.send(&format!("s{}\npass", self.number));
+        while !client.closed {
+            let window: Vec<(usize, String)> = (0..WINDOW).map(|_| self.write()).collect();
+            // A fence behind each message tells the answers apart.
+            let lines = window.iter().map(|(to, text)| {
+                let padding = if self.dice.roll(8) == 0 { LONG_BYTES } else { 0 };
+                format!("message r{to} {text} {}\nhelp {text}", "x".repeat(padding))
+            });
+            client.send(&lines.collect::<Vec<_>>().join("\n"));
+            let last = fence(&window[WINDOW - 1].1);
+            client.read_until(|all| String::from_utf8_lossy(all).contains(&last));
+            let mut window = window.into_iter().peekable();
+            let mut stored = false;
+            for line in client.take_whole_lines() {
+                let Some((to, text)) = window.peek() else { break };
+                if line == fence(text) {
+                    window.next();
+                    stored = false;
+                } else if line.starts_with(&format!("r{to} is offline")) && line.ends_with("message stored") {
+                    assert!(!stored, "{text} was stored twice");
+                    stored = true;
+                    self.acknowledged.entry(*to).or_default().insert(text.clone());
+                    // When the round is over nobody counts any more.
+                    let _ = killer.send(());
+                }
+            }
+        }
+    }
+
+    fn write(&mut self) -> (usize, String) {
+        let text = format!("m{}-{}", self.number, self.next);
+        self.next += 1;
+        (self.dice.pick(RECEIVERS), text)
+    }
+}
+
+/// The answer to `help <text>`.
+fn fence(text: &str) -> String {
+    format!("Error. Invalid command {text} (try help)")
+}
+
+/// Logs in and out until the server is gone; some visits last until a few answers have come.
+fn visit_on(address: SocketAddr, receiver: usize, dice: &mut Dice) -> Vec<Visit> {
+    let mut visits = Vec::new();
+    loop {
+        // The server may be gone before the last visit can begin.
+        let Some(client) = Client::try_connect(address) else { return visits };
+        let visit = visit(client, receiver, dice.pick(4));
+        let proper = visit.proper;
+        visits.push(visit);
+        if !proper {
+            return visits;
+        }
+    }
+}
+
+fn visit(mut client: Client, receiver: usize, stay: usize) -> Visit {
+    client.send(&format!("r{receiver}\npass"));
+    client.read_until(|all| String::from_utf8_lossy(all).contains("Welcome"));
+    client.welcome = true;
+    for _ in 0..stay {
+        client.fence();
+    }
+    client.send("logout");
+    client.read_to_end();
+    let lines = client.take_whole_lines();
+    let proper = lines.last().is_some_and(|line| line == "Goodbye");
+    let said = lines.iter().filter_map(|line| line.split_once(": m"));
+    let texts = said.map(|(_, text)| format!("m{}", text.split(' ').next().unwrap_or_default())).collect();
+    Visit { texts, proper }
+}
+
+/// One life of the server, from start to `kill -9`.
+fn round(house: &House, authors: &mut [Author], visits: &mut Visits, dice: &mut Dice) {
+    let server = house.serve(&[]);
+    let address = server.addresses[0];
+    let acknowledged = 1 + dice.roll(ACKNOWLEDGED_MAX);
+    // Two come and go, the others stay away.
+    let first = dice.pick(RECEIVERS);
+    let visitors = [first, (first + 1 + dice.pick(RECEIVERS - 1)) % RECEIVERS];
+    let (killer, moments) = channel();
+    thread::scope(|scope| {
+        for author in authors {
+            let killer = killer.clone();
+            scope.spawn(move || author.send_on(address, &killer));
+        }
+        let visiting = visitors.map(|receiver| {
+            let mut dice = Dice(dice.roll(u64::MAX));
+            (receiver, scope.spawn(move || visit_on(address, receiver, &mut dice)))
+        });
+        for _ in 0..acknowledged {
+            moments.recv_timeout(PATIENCE).expect("the senders send");
+        }
+        server.kill();
+        for (receiver, visiting) in visiting {
+            visits.entry(receiver).or_default().extend(visiting.join().expect("no panic"));
+        }
+    });
+}
+
+#[test]
+fn a_killed_server_keeps_its_promises() {
+    let rounds = match std::env::var("CHINWAG_CRASH_ROUNDS") {
+        Ok(rounds) => rounds.parse().expect("CHINWAG_CRASH_ROUNDS is a number"),
+        Err(_) => ROUNDS,
+    };
+    let names = (0..SENDERS).map(|n| format!("s{n} pass\n")).chain((0..RECEIVERS).map(|n| format!("r{n} pass\n")));
+    let house = House::new(names.collect::<String>());
+    let mut authors: Vec<Author> = (0..SENDERS).map(Author::new).collect();
+    let mut visits = Visits::new();
+    let mut dice = Dice(2);
+    for _ in 0..rounds {
+        round(&house, &mut authors, &mut visits, &mut dice);
+    }
+
+    let server = house.serve(&[]);
+    for receiver in 0..RECEIVERS {
+        let visit = visit(server.connect(), receiver, 1);
+        assert!(visit.proper, "r{receiver} cannot collect");
+        visits.entry(receiver).or_default().push(visit);
+    }
+    let _ = server.stop();
+
+    let mut proper = 0;
+    for (receiver, visits) in &visits {
+        check_order(*receiver, visits);
+        check_repeats(*receiver, visits);
+        let got: BTreeSet<&String> = visits.iter().flat_map(|visit| &visit.texts).collect();
+        for author in &authors {
+            for text in author.acknowledged.get(receiver).into_iter().flatten() {
+                assert!(got.contains(text), "r{receiver} never got {text}, which was acknowledged");
+            }
+        }
+        proper += visits.iter().filter(|visit| visit.proper && !visit.texts.is_empty()).count();
+    }
+    let acknowledged: usize = authors.iter().flat_map(|author| author.acknowledged.values()).map(BTreeSet::len).sum();
+    println!("{rounds} rounds, {acknowledged} messages acknowledged, {proper} proper visits with messages");
+    assert!(proper > RECEIVERS, "the receivers got something before the end as well");
+}
+
+/// What somebody got who then left properly must not come again, and nothing twice in a visit.
+fn check_repeats(receiver: usize, visits: &[Visit]) {
+    let mut settled = BTreeSet::new();
+    for visit in visits {
+        let texts: BTreeSet<&String> = visit.texts.iter().collect();
+        assert_eq!(texts.len(), visit.texts.len(), "r{receiver} got something twice in one visit");
+        let again: Vec<_> = texts.intersection(&settled).collect();
+        assert!(again.is_empty(), "r{receiver} got {again:?} and left properly, and got it again");
+        if visit.proper {
+            settled.extend(texts);
+        }
+    }
+}
+
+/// Every sender's texts come in the order in which they were sent.
+fn check_order(receiver: usize, visits: &[Visit]) {
+    let mut known = BTreeSet::new();
+    let mut newest: HashMap<&str, usize> = HashMap::new();
+    for text in visits.iter().flat_map(|visit| &visit.texts) {
+        let (author, number) = text.split_once('-').expect("a sender and a number");
+        let number: usize = number.parse().expect("a whole number");
+        if known.insert(text) {
+            let before = newest.insert(author, number);
+            assert!(before < Some(number), "r{receiver} got {text} after {before:?}");
+        }
+    }
+    for visit in visits {
+        let mut newest: HashMap<&str, usize> = HashMap::new();
+        for text in &visit.texts {
+            let (author, number) = text.split_once('-').expect("a sender and a number");
+            let before = newest.insert(author, number.parse().expect("a whole number"));
+            assert!(before < newest.get(author).copied(), "r{receiver} got {text} after {before:?} in one visit");
+        }
+    }
+}
+
+/// Starts a server, lets `hans` (who is `s0`) do something, and kills it once that is answered.
+fn kill_after(house: &House, line: &str, answer: &str) {
+    let server: Server = house.serve(&[]);
+    let mut client = server.connect();
+    client.log_in("hans", "falcon");
+    client.send(line);
+    client.read_until(|all| String::from_utf8_lossy(all).contains(answer));
+    assert!(!client.closed, "{line:?} was not answered");
+    server.kill();
+}
+
+#[test]
+fn an_answer_that_was_read_holds_after_a_kill() {
+    let house = House::new("hans falcon\nyoda wise\n");
+    kill_after(&house, "message yoda one", "message stored\n");
+    kill_after(&house, "block yoda", "yoda is blocked\n");
+    kill_after(&house, "message yoda two", "message stored\n");
+    let server = house.serve(&[]);
+    let shown = server.script("yoda\nwise\nmessage hans hi\nstatus hans\nwhoelsesince 1000\nlogout\n");
+    let lines: Vec<&str> = shown.lines().skip(1).collect();
+    assert_eq!(lines[0], "2 messages came while you were away");
+    assert!(lines[1].ends_with("] hans: one") && lines[2].ends_with("] hans: two"), "{shown}");
+    assert_eq!(lines[3], "Error. hans has blocked you, nothing sent");
+    assert!(lines[4].starts_with("hans is offline, last online "), "{shown}");
+    assert_eq!(lines[5..], ["hans", "Goodbye"]);
+    server.kill();
+    // What was read by somebody who left properly stays read.
+    kill_after(&house, "unblock yoda", "yoda is unblocked\n");
+    let server = house.serve(&[]);
+    assert!(server.script("yoda\nwise\nmessage hans hi\n").ends_with("message stored\n"));
+}
