@@ -7,8 +7,10 @@
 //! * [`server::state`]: the mind of the server. `(now, event)` in, effects out; pure.
 //! * [`server`]: the hands of the server. Sockets, threads, files, the state thread.
 //! * [`client`]: the client program.
+//! * [`args`]: how both programs read their arguments.
 //! * [`clock`]: the only file that asks the time.
 
+pub mod args;
 pub mod client;
 pub mod clock;
 pub mod server;

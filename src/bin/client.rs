@@ -3,12 +3,12 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use chinwag::client;
+use chinwag::{args, client};
 use clap::Parser;
 
 /// Joins a chat server: what you type goes there, what others say comes here.
 #[derive(Debug, Parser)]
-#[command(version, allow_missing_positional = true, after_help = EXAMPLES)]
+#[command(name = "client", version, allow_missing_positional = true, after_help = EXAMPLES)]
 struct Arguments {
     /// Name or address of the server
     #[arg(default_value = "127.0.0.1")]
@@ -27,7 +27,10 @@ Examples:
 const CANNOT_CONNECT: u8 = 3;
 
 fn main() -> ExitCode {
-    let Arguments { ip, port } = Arguments::parse();
+    let Arguments { ip, port } = match args::parse() {
+        Ok(arguments) => arguments,
+        Err(code) => return code,
+    };
     let stream = match client::connect(&ip, port) {
         Ok(stream) => stream,
         Err(error) => {

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use chinwag::args;
 use chinwag::server::store::Place;
 use chinwag::server::{self, Config, Running, credentials};
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 /// A chat server for many users: netcat is all they need.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(name = "server", version, after_help = EXAMPLES)]
 struct Arguments {
     /// TCP port to listen on; 0 takes any free one and says which
     port: u16,
@@ -52,9 +53,9 @@ Examples:
 Join with: nc 127.0.0.1 4000";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match args::parse() {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(&error),
+        Err(code) => return code,
     };
     start_log(arguments.debug);
     let config = match configure(arguments) {
@@ -81,19 +82,6 @@ fn parse_timeout(word: &str) -> Result<u32, String> {
         Ok(seconds) => Ok(seconds),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// Wrong arguments: the reason and, always, the usage. Asked-for help is no error.
-fn refuse(error: &clap::Error) -> ExitCode {
-    // With standard error closed there is nobody left to tell.
-    let _ = error.print();
-    if !error.use_stderr() {
-        return ExitCode::SUCCESS;
-    }
-    if !error.to_string().contains("Usage:") {
-        let _ = writeln!(std::io::stderr(), "{}", Arguments::command().render_usage());
-    }
-    ExitCode::from(2)
 }
 
 fn start_log(debug: bool) {

@@ -275,10 +275,12 @@ impl Hub {
             Input::Ended(conn, end) => {
                 let Some(client) = self.desk.clients.get_mut(&conn) else { return };
                 client.end = Some(end);
+                let phase = client.phase;
                 if end == End::Reset {
                     client.health = Health::Broken;
+                    self.decide(Event::Stalled(conn));
                 }
-                match client.phase {
+                match phase {
                     Phase::Open => self.serve(conn),
                     Phase::Closing { .. } | Phase::Lingering => self.desk.parting.push(conn),
                 }
@@ -361,7 +363,7 @@ impl Hub {
     /// All input is taken and no more will come.
     fn hear_end(&mut self, conn: ConnId) {
         let Some(client) = self.desk.clients.get_mut(&conn) else { return };
-        if client.end == Some(End::Reset) {
+        if client.health == Health::Broken {
             return self.finish(conn, Parting::Cut);
         }
         // The end of input ends a line too: scripts forget the last line end. Our client does not;
@@ -479,7 +481,10 @@ impl Hub {
                     stalled.push(conn);
                     self.flush_next(conn);
                 }
-                Sent::Broken => self.break_off(conn),
+                Sent::Broken => {
+                    self.break_off(conn);
+                    stalled.push(conn);
+                }
             }
             self.look_after(conn);
         }
@@ -524,7 +529,8 @@ impl Hub {
 
     fn flushed(&mut self, conn: ConnId, ok: bool) {
         if !ok {
-            self.break_off(conn);
+            // It stays stalled for the state: what it has not got must not count as written.
+            return self.break_off(conn);
         }
         if self.flush_next(conn) {
             return;
@@ -603,7 +609,7 @@ impl Hub {
             let Some(client) = self.desk.clients.get_mut(&conn) else { continue };
             match (client.phase, client.end) {
                 (Phase::Open, _) => {}
-                (_, Some(End::Reset)) => self.finish(conn, Parting::Cut),
+                (_, Some(_)) if client.health == Health::Broken => self.finish(conn, Parting::Cut),
                 (Phase::Closing { watch }, end) if client.out.is_empty() => {
                     // Fails only if the connection is gone already, which `finish` finds out.
                     let _ = client.connection.stream.shutdown(Shutdown::Write);

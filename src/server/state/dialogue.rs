@@ -35,6 +35,8 @@ pub(super) struct Session {
     paid_until: i64,
     /// Output waits for the socket.
     pub(super) stalled: bool,
+    /// Answers of this connection that wait for the disk; what follows them waits too.
+    pub(super) holds: u32,
     /// Stands in `State::unfinished`.
     pub(super) queued: bool,
     /// Our client: control lines, and confirmations that are proof.
@@ -77,7 +79,12 @@ pub(super) struct Visit {
 impl Session {
     pub(super) fn new(peer: IpAddr, silence: i64) -> Self {
         let stage = Stage::Name { unknown: 0 };
-        Self { peer, stage, silence, paid_until: 0, stalled: false, queued: false, is_ours: false, shown: 0 }
+        Self { peer, stage, silence, paid_until: 0, stalled: false, holds: 0, queued: false, is_ours: false, shown: 0 }
+    }
+
+    /// Whether output waits, so that what was sent has perhaps not been written.
+    pub(super) fn is_behind(&self) -> bool {
+        self.stalled || self.holds > 0
     }
 
     fn is_prompted(&self) -> bool {

@@ -94,7 +94,7 @@ impl State {
         self.journal.push(asker, line, record.cost(), promise);
         self.effects.push(Effect::Store(record));
         if let Some(conn) = asker {
-            self.effects.push(Effect::Hold(conn));
+            self.hold(conn);
         }
     }
 
@@ -114,7 +114,7 @@ impl State {
     pub(super) fn await_line(&mut self, conn: ConnId, user: UserId, tag: Tag) {
         if let Some(entry) = self.journal.entries.iter_mut().find(|entry| entry.line == Some((user, tag))) {
             entry.askers.1.push(conn);
-            self.effects.push(Effect::Hold(conn));
+            self.hold(conn);
         }
     }
 
@@ -146,8 +146,18 @@ impl State {
         }
     }
 
+    fn hold(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.holds += 1;
+        }
+        self.effects.push(Effect::Hold(conn));
+    }
+
     fn release(&mut self, (asker, again): Askers, answer: Option<Notice>) {
         for conn in asker.into_iter().chain(again) {
+            if let Some(session) = self.sessions.get_mut(&conn) {
+                session.holds = session.holds.saturating_sub(1);
+            }
             self.effects.push(Effect::Release(conn, answer.clone()));
         }
     }

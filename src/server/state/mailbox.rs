@@ -221,7 +221,7 @@ impl State {
         let conn = self.roster[user].session?;
         let last = self.roster[user].mailbox.last;
         let session = self.sessions.get_mut(&conn)?;
-        let must_fit = session.stalled || session.is_ours;
+        let must_fit = session.is_behind() || session.is_ours;
         let visit = session.visit()?;
         let ready = visit.reading.upto >= last && !(must_fit && visit.unconfirmed.is_full());
         ready.then_some(conn)
@@ -231,7 +231,7 @@ impl State {
     fn deliver(&mut self, conn: ConnId, letter: Letter, stored: bool) {
         let batch = self.batch;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let may_lapse = !session.stalled && !session.is_ours;
+        let may_lapse = !session.is_behind() && !session.is_ours;
         let Some(visit) = session.visit() else { return };
         visit.unconfirmed.push(Delivered { letter: letter.clone(), batch, stored }, may_lapse);
         self.send(conn, Notice::Said(letter));
