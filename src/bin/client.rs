@@ -1,51 +1,192 @@
-//! `client [<ip>] <port>`: arguments, run, exit code.
+//! `client [<ip>] <port>` and `client send`: arguments, run, exit code.
 
-use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use chinwag::{args, client};
-use clap::Parser;
+use chinwag::args;
+use chinwag::client::{self, Code, End, Errand, Family, Look, Memory, Options, Target};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::tz::TimeZone;
 
 /// Joins a chat server: what you type goes there, what others say comes here.
 #[derive(Debug, Parser)]
-#[command(name = "client", version, allow_missing_positional = true, after_help = EXAMPLES)]
+#[command(
+    name = "client",
+    version,
+    allow_missing_positional = true,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Sub>,
     /// Name or address of the server
     #[arg(default_value = "127.0.0.1")]
     ip: String,
     /// TCP port of the server
+    #[arg(required = true)]
+    port: Option<u16>,
+    #[command(flatten)]
+    common: Common,
+    /// No times before what others say and do
+    #[arg(long)]
+    no_times: bool,
+    /// Colour senders and your own name
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    color: When,
+    /// Ring the bell of the terminal at every message
+    #[arg(long)]
+    bell: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Send one message and end: for scripts
+    Send(Send),
+}
+
+/// The password comes from the variable CHINWAG_PASSWORD or from a file.
+#[derive(Debug, Args)]
+struct Send {
+    /// Name or address of the server
+    ip: String,
+    /// TCP port of the server
     port: u16,
+    /// Who sends
+    #[arg(long, value_name = "NAME")]
+    user: String,
+    /// File with the password in its first line
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Who gets the message
+    to: String,
+    /// What is said
+    text: String,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Use IPv4 only
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    ipv4: bool,
+    /// Use IPv6 only
+    #[arg(short = '6', long)]
+    ipv6: bool,
+    /// Folder that remembers what was shown and typed [default: chinwag in the XDG state folder]
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// One JSON object per event and line
+    #[arg(long)]
+    json: bool,
+    /// End when the connection is lost
+    #[arg(long)]
+    no_reconnect: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   client 4000                 the server on this machine
   client 192.0.2.7 4000       another machine
-  printf 'hans\\nfalcon\\nwhoelse\\n' | client 4000";
-
-/// The exit code for a server that cannot be reached.
-const CANNOT_CONNECT: u8 = 3;
+  printf 'hans\\nfalcon\\nwhoelse\\n' | client 4000
+  client send 127.0.0.1 4000 --user hans --password-file pw yoda 'the lab is open'
+Exit codes: 0 ok, 1 other, 2 usage, 3 cannot connect, 4 login refused, 5 login blocked, 6 already
+logged in, 7 timed out, 8 recipient refused, 9 protocol error, 10 server stopped, 130 Ctrl-C";
 
 fn main() -> ExitCode {
-    let Arguments { ip, port } = match args::parse() {
+    let arguments = match args::parse() {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let stream = match client::connect(&ip, port) {
-        Ok(stream) => stream,
-        Err(error) => {
-            let hint = "is the server running, and on this address and port?";
-            return fail(CANNOT_CONNECT, &format!("cannot connect to {ip} port {port}: {error}"), hint);
+    let end = configure(arguments).and_then(|options| {
+        client::run(options).map_err(|error| End::error(Code::Other, format!("cannot go on: {error}"), ""))
+    });
+    let end = end.unwrap_or_else(|end| end);
+    client::complain(&end);
+    ExitCode::from(end.code as u8)
+}
+
+fn configure(arguments: Arguments) -> Result<Options, End> {
+    let Arguments { command, ip, port, common, no_times, color, bell } = arguments;
+    let (target, common, errand) = match command {
+        None => {
+            let target = Target { host: ip, port: port.unwrap_or_default(), family: common.family() };
+            (target, common, None)
+        }
+        Some(Sub::Send(send)) => {
+            let target = Target { host: send.ip.clone(), port: send.port, family: send.common.family() };
+            let errand = errand(&send)?;
+            (target, send.common, Some(errand))
         }
     };
-    match client::run(stream) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &format!("the connection broke: {error}"), "log in again; what was stored still waits"),
+    let edits = client::can_edit() && !common.json;
+    let look = Look {
+        json: common.json,
+        times: edits && !no_times,
+        colour: is_coloured(color),
+        bell,
+        zone: TimeZone::system(),
+    };
+    Ok(Options { target, memory: memory(common.state.as_deref())?, look, reconnect: !common.no_reconnect, errand })
+}
+
+impl Common {
+    fn family(&self) -> Option<Family> {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Some(Family::V4),
+            (_, true) => Some(Family::V6),
+            _ => None,
+        }
     }
 }
 
-fn fail(code: u8, error: &str, hint: &str) -> ExitCode {
-    // With standard error closed there is nobody left to tell.
-    let _ = writeln!(std::io::stderr().lock(), "error: {error}\nhint: {hint}");
-    ExitCode::from(code)
+fn is_coloured(when: When) -> bool {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => !no_color && client::can_edit(),
+    }
+}
+
+fn memory(asked_for: Option<&Path>) -> Result<Memory, End> {
+    if let Some(folder) = asked_for {
+        return Memory::open(folder).map_err(|error| {
+            let error = format!("cannot use the folder {}: {error}", folder.display());
+            End::error(Code::Other, error, "choose another with --state")
+        });
+    }
+    let Some(folder) = Memory::default_folder() else { return Ok(Memory::none()) };
+    Ok(Memory::open(&folder).unwrap_or_else(|error| {
+        client::remark(&format!("nothing will be remembered: {}: {error}", folder.display()));
+        Memory::none()
+    }))
+}
+
+fn errand(send: &Send) -> Result<Errand, End> {
+    let usage = |error: &str, hint: &str| End::error(Code::Usage, error, hint);
+    if send.text.contains(['\n', '\r']) || send.to.contains(char::is_whitespace) || send.to.is_empty() {
+        return Err(usage("a message is one line of text to one user", "send one line at a time"));
+    }
+    let password = match &send.password_file {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| usage(&format!("cannot read {}: {error}", file.display()), "check --password-file"))?,
+        None => std::env::var("CHINWAG_PASSWORD")
+            .map_err(|_| usage("there is no password", "set CHINWAG_PASSWORD or use --password-file FILE"))?,
+    };
+    let password = password.lines().next().unwrap_or_default().to_owned();
+    if password.is_empty() || send.user.is_empty() || send.user.contains(char::is_whitespace) {
+        return Err(usage("name or password is empty or of several words", "check --user and the password"));
+    }
+    Ok(Errand { user: send.user.clone(), password, to: send.to.clone(), text: send.text.clone() })
 }

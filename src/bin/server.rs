@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use chinwag::args;
 use chinwag::server::store::Place;
@@ -115,18 +114,24 @@ fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
 }
 
 /// The first signal stops in order, the second at once.
-fn stop_on_signal(running: &Running) -> Result<(), ctrlc::Error> {
+fn stop_on_signal(running: &Running) -> Result<(), Box<dyn std::error::Error>> {
     let stopper = running.stopper();
-    let stopping = AtomicBool::new(false);
+    let (asked, stop) = std::sync::mpsc::sync_channel::<()>(0);
+    // In a thread of its own, so that a second signal is heard meanwhile; and started now, when
+    // there surely is one to be had.
+    std::thread::Builder::new().name("stopper".into()).spawn(move || {
+        // The sender is dropped by the first signal.
+        let _ = stop.recv();
+        stopper.stop();
+    })?;
+    let mut asked = Some(asked);
     ctrlc::set_handler(move || {
-        if stopping.swap(true, Ordering::Relaxed) {
+        if asked.take().is_none() {
             #[allow(clippy::disallowed_methods, reason = "the second signal asks for just this")]
             std::process::exit(130);
         }
-        let stopper = stopper.clone();
-        // In a thread of its own, so that a second signal is heard meanwhile.
-        std::thread::spawn(move || stopper.stop());
-    })
+    })?;
+    Ok(())
 }
 
 fn announce(running: &Running) {

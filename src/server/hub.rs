@@ -20,7 +20,7 @@ use socket2::SockRef;
 
 use super::flusher::{Flusher, Piece};
 use super::ids::{ConnId, IdMap};
-use super::outbox::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_PATIENT, Outbox, Sent};
+use super::outbox::{self, Outbox, Sent};
 use super::session::{Chunk, Connection, End};
 use super::state::{Effect, Event, Parting, State};
 use super::store::{Job, Report};
@@ -133,6 +133,8 @@ enum Phase {
     Open,
     /// The state has closed it; output is still to be written.
     Closing { watch: bool },
+    /// The kernel has all of it and is still sending.
+    Draining,
     /// Our end is sent; the peer's is waited for.
     Lingering,
 }
@@ -202,12 +204,12 @@ impl Hub {
         self.desk.now = Some(self.clock.now());
         while !self.is_done() {
             self.take_inputs();
+            self.keep_time();
             self.serve_turns();
             self.send_all();
             self.turn_pages();
             self.hand_to_store();
             self.end_closing();
-            self.keep_time();
         }
     }
 
@@ -282,7 +284,7 @@ impl Hub {
                 }
                 match phase {
                     Phase::Open => self.serve(conn),
-                    Phase::Closing { .. } | Phase::Lingering => self.desk.parting.push(conn),
+                    Phase::Closing { .. } | Phase::Draining | Phase::Lingering => self.desk.parting.push(conn),
                 }
             }
             Input::Flushed(conn, ok) => self.flushed(conn, ok),
@@ -378,6 +380,9 @@ impl Hub {
 
     fn serve_turns(&mut self) {
         for _ in 0..self.desk.turns.len() {
+            if self.desk.arena.len() > ARENA_BYTES_MAX {
+                return;
+            }
             let Some(conn) = self.desk.turns.pop_front() else { return };
             if let Some(client) = self.desk.clients.get_mut(&conn) {
                 client.in_turns = false;
@@ -414,7 +419,7 @@ impl Hub {
                     self.store.since.get_or_insert(self.desk.now.map_or(0, |now| now.elapsed));
                     self.store.next.records.push(record);
                 }
-                Effect::Fetch { user, after } => self.store.next.fetches.push((user, after)),
+                Effect::Fetch { conn, user, after } => self.store.next.fetches.push((conn, user, after)),
                 Effect::Enroll { conn, user, password } => self.store.next.enrolments.push((conn, user, password)),
                 Effect::Adopt(conn) => {
                     if let Some(client) = self.desk.clients.get_mut(&conn) {
@@ -514,7 +519,7 @@ impl Hub {
                     self.desk.turns.push_back(conn);
                 }
             }
-            Phase::Open | Phase::Lingering => {}
+            Phase::Open | Phase::Draining | Phase::Lingering => {}
             Phase::Closing { .. } => self.desk.parting.push(conn),
         }
     }
@@ -531,6 +536,9 @@ impl Hub {
         if !ok {
             // It stays stalled for the state: what it has not got must not count as written.
             return self.break_off(conn);
+        }
+        if self.phase(conn) == Some(Phase::Draining) {
+            return self.send_fin(conn);
         }
         if self.flush_next(conn) {
             return;
@@ -549,6 +557,7 @@ impl Hub {
         client.out.discard();
         // Fails only if the connection is gone already.
         let _ = client.connection.stream.shutdown(Shutdown::Both);
+        self.desk.hear_out(conn);
     }
 
     /// The end of a batch for the state; it may have further pages to send.
@@ -582,8 +591,8 @@ impl Hub {
         for (conn, written) in report.enrolled {
             self.decide(Event::Enrolled(conn, written));
         }
-        for (user, page) in report.pages {
-            self.decide(Event::Mail(user, page));
+        for (conn, page) in report.pages {
+            self.decide(Event::Mail(conn, page));
         }
     }
 
@@ -610,21 +619,33 @@ impl Hub {
             match (client.phase, client.end) {
                 (Phase::Open, _) => {}
                 (_, Some(_)) if client.health == Health::Broken => self.finish(conn, Parting::Cut),
-                (Phase::Closing { watch }, end) if client.out.is_empty() => {
-                    // Fails only if the connection is gone already, which `finish` finds out.
-                    let _ = client.connection.stream.shutdown(Shutdown::Write);
-                    client.phase = Phase::Lingering;
-                    if end.is_some() && !watch {
-                        self.finish(conn, Parting::Clean);
+                (Phase::Closing { watch: false }, Some(_)) if client.out.is_empty() => {
+                    self.finish(conn, Parting::Clean);
+                }
+                (Phase::Closing { .. }, _) if client.out.is_empty() => {
+                    if outbox::is_sent(&client.connection.stream) {
+                        self.send_fin(conn);
                     } else {
-                        self.desk.linger_limits.push_back((self.now().elapsed + LINGER_MILLIS, conn));
+                        // A piece without bytes is written once the kernel has nothing left.
+                        client.phase = Phase::Draining;
+                        let connection = Arc::clone(&client.connection);
+                        self.flusher.flush(Piece { conn, connection, bytes: Vec::new() });
                     }
                 }
                 // The peer answered our end with its own.
                 (Phase::Lingering, Some(End::Fin)) => self.finish(conn, Parting::Clean),
-                (Phase::Closing { .. } | Phase::Lingering, _) => {}
+                (Phase::Closing { .. } | Phase::Draining | Phase::Lingering, _) => {}
             }
         }
+    }
+
+    fn send_fin(&mut self, conn: ConnId) {
+        let until = self.now().elapsed + LINGER_MILLIS;
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        // Fails only if the connection is gone already, which `finish` finds out.
+        let _ = client.connection.stream.shutdown(Shutdown::Write);
+        client.phase = Phase::Lingering;
+        self.desk.linger_limits.push_back((until, conn));
     }
 
     fn keep_time(&mut self) {
@@ -638,7 +659,7 @@ impl Hub {
             }
         }
         while let Some(conn) = due(&mut self.desk.flush_limits, now).or_else(|| due(&mut self.desk.cut_limits, now)) {
-            if matches!(self.phase(conn), Some(Phase::Closing { .. })) {
+            if matches!(self.phase(conn), Some(Phase::Closing { .. } | Phase::Draining)) {
                 self.finish(conn, Parting::Cut);
             }
         }
@@ -704,10 +725,23 @@ impl Desk {
         if !std::mem::replace(&mut client.touched, true) {
             self.touched.push(conn);
         }
-        if client.phase == Phase::Open && client.out.waiting() > OUTPUT_BYTES_MAX {
+        if client.phase == Phase::Open && client.out.is_over_limit() {
             client.out.discard();
             client.health = Health::Flooded;
             self.overrun.push(conn);
+        }
+    }
+
+    /// A connection that can be told nothing any more need not wait for anything: what it has
+    /// sent is taken, and its reader reads to the end.
+    fn hear_out(&mut self, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(&conn) else { return };
+        client.paused = false;
+        if client.connection.release() {
+            client.reader.unpark();
+        }
+        if !std::mem::replace(&mut client.in_turns, true) {
+            self.turns.push_back(conn);
         }
     }
 
@@ -752,10 +786,11 @@ impl Client {
     /// answers it has got.
     fn takes_lines(&self) -> bool {
         let answered = match self.health {
-            Health::Fine => self.out.waiting() <= OUTPUT_BYTES_PATIENT,
+            // What came before the break still counts, and nothing else is left to wait for.
+            Health::Fine => !self.paused && self.out.is_patient(),
             Health::Flooded | Health::CutOff => false,
             Health::Broken => true,
         };
-        self.phase == Phase::Open && !self.paused && answered
+        self.phase == Phase::Open && answered
     }
 }

@@ -15,6 +15,7 @@ mod session;
 pub mod state;
 pub mod store;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -103,9 +104,12 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     }
     let capacity = limits::capacity();
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-    let addresses = if config.bind.is_empty() { &loopback[..] } else { &config.bind };
+    let mut addresses = if config.bind.is_empty() { loopback.to_vec() } else { config.bind.clone() };
+    let is_local = addresses.iter().all(IpAddr::is_loopback);
+    let mut named = HashSet::new();
+    addresses.retain(|address| named.insert(*address));
     let may_lack = |address: IpAddr| config.bind.is_empty() && address.is_ipv6();
-    let (listeners, mut notes) = listener::bind(addresses, config.port, may_lack).map_err(StartError::Listen)?;
+    let (listeners, mut notes) = listener::bind(&addresses, config.port, may_lack).map_err(StartError::Listen)?;
     let (store, remembered) = Store::open(&config.data, clock.now().wall).map_err(StartError::Store)?;
 
     let rules = Rules {
@@ -119,7 +123,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let state = State::new(rules, accounts, remembered, clock.now(), random);
     notes.push(describe_store(&config.data, &store, &state));
     notes.push(format!("room for {} clients (limit: {})", capacity.clients, capacity.limited_by));
-    if config.bind.is_empty() {
+    if is_local {
         notes.push("only this machine can connect; --bind 0.0.0.0 or --bind :: opens the server to others".to_owned());
     } else if credentials::readable_by_others(&config.credentials) {
         notes.push(format!(

@@ -5,14 +5,19 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::TcpStream;
 use std::ops::Range;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 
 /// Output that may wait for one client, in bytes; at more, the client is cut off.
-pub(super) const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+const OUTPUT_BYTES_MAX: usize = 256 * 1024;
+
+/// Output that may wait behind an answer that waits for the disk, in bytes; at more, the client
+/// is cut off. Larger, because the client can do nothing about it.
+const HELD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Output that may wait before no more commands are taken from the client, in bytes: so nobody
 /// is cut off for the answers to his own questions.
-pub(super) const OUTPUT_BYTES_PATIENT: usize = 64 * 1024;
+const OUTPUT_BYTES_PATIENT: usize = 64 * 1024;
 
 /// Bytes handed to the flusher at a time, up to the next line end.
 const PIECE_BYTES: usize = 32 * 1024;
@@ -27,6 +32,8 @@ pub(super) struct Outbox {
     /// Where this batch's output lies in the arena: the first place, and further ones.
     first: Range<usize>,
     more: Vec<Range<usize>>,
+    /// Their bytes together.
+    noted: usize,
     /// Output behind what the flusher has.
     queue: VecDeque<u8>,
     /// Bytes that the flusher has.
@@ -71,6 +78,7 @@ impl Outbox {
     }
 
     fn note(&mut self, place: Range<usize>) {
+        self.noted += place.len();
         let last = self.more.last_mut().unwrap_or(&mut self.first);
         if last.end == place.start {
             last.end = place.end;
@@ -113,7 +121,7 @@ impl Outbox {
         if self.first.is_empty() {
             return Sent::All;
         }
-        let total = self.first.len() + self.more.iter().map(Range::len).sum::<usize>();
+        let total = std::mem::take(&mut self.noted);
         let sent = if self.more.is_empty() {
             send(stream, &arena[self.first.clone()])
         } else {
@@ -187,9 +195,19 @@ impl Outbox {
         self.first.is_empty() && self.held.is_empty() && !self.is_slow()
     }
 
-    /// Bytes that wait here and at the flusher.
-    pub(super) fn waiting(&self) -> usize {
-        self.queue.len() + self.flushing + self.held_bytes
+    /// Bytes that the socket has not taken.
+    fn unwritten(&self) -> usize {
+        self.queue.len() + self.flushing
+    }
+
+    /// Whether more waits than is kept for one client.
+    pub(super) fn is_over_limit(&self) -> bool {
+        self.unwritten() > OUTPUT_BYTES_MAX || self.held_bytes > HELD_BYTES_MAX
+    }
+
+    /// Whether so little waits that the client may ask for more.
+    pub(super) fn is_patient(&self) -> bool {
+        self.noted + self.unwritten() + self.held_bytes <= OUTPUT_BYTES_PATIENT
     }
 }
 
@@ -199,6 +217,16 @@ const SLICES_MAX: usize = 1024;
 /// Writes what the socket takes at once, on a socket that otherwise blocks.
 pub(super) fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     again(|| SockRef::from(stream).send_with_flags(bytes, libc::MSG_DONTWAIT))
+}
+
+/// Whether the kernel has sent all it was given, so that closing throws nothing away. From now on
+/// `poll` finds the socket writable only then; no more output is to follow.
+pub(super) fn is_sent(stream: &TcpStream) -> bool {
+    // Where the option fails, or poll does, the connection is gone and nothing is left to wait for.
+    let _ = SockRef::from(stream).set_tcp_notsent_lowat(1);
+    let mut fds = [PollFd::new(stream, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    !matches!(poll(&mut fds, Some(&now)), Ok(0))
 }
 
 fn again(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
@@ -261,7 +289,7 @@ mod tests {
             add(outbox, arena, b"four\n");
             outbox.hold();
             add(outbox, arena, b"six\n");
-            assert_eq!(outbox.waiting(), 9);
+            assert_eq!((outbox.held_bytes, outbox.noted), (9, 4));
             for answer in [&b"two\nthree\n"[..], &b""[..]] {
                 let start = arena.len();
                 arena.extend_from_slice(answer);
@@ -291,7 +319,7 @@ mod tests {
         outbox.queue.extend(b"two\n");
         outbox.hold();
         outbox.discard();
-        assert_eq!((outbox.waiting(), outbox.is_empty()), (4, false));
+        assert_eq!((outbox.unwritten(), outbox.is_empty()), (4, false));
         assert_eq!(outbox.next_piece(), None);
         assert!(outbox.is_empty());
     }

@@ -706,7 +706,7 @@ pub struct Job {
     /// One batch, stored as a whole or not at all.
     pub records: Vec<Record>,
     /// Pages to read afterwards: whose mailbox, and above which number.
-    pub fetches: Vec<(UserName, u64)>,
+    pub fetches: Vec<(ConnId, UserName, u64)>,
     /// Accounts to append to Credentials.txt: who asks, the name, the password.
     pub enrolments: Vec<(ConnId, UserName, String)>,
 }
@@ -726,7 +726,7 @@ impl Job {
         Report {
             records: self.records.len(),
             stored: false,
-            pages: self.fetches.into_iter().map(|(user, _)| (user, None)).collect(),
+            pages: self.fetches.into_iter().map(|(conn, ..)| (conn, None)).collect(),
             enrolled: self.enrolments.into_iter().map(|(conn, ..)| (conn, false)).collect(),
             spare: Vec::new(),
         }
@@ -741,7 +741,7 @@ pub struct Report {
     /// Whether all of them are on the disk; otherwise none is.
     pub stored: bool,
     /// The pages in the order of the job; `None` where reading failed.
-    pub pages: Vec<(UserName, Option<Vec<Letter>>)>,
+    pub pages: Vec<(ConnId, Option<Vec<Letter>>)>,
     /// Whether the accounts are on the disk, in the order of the job.
     pub enrolled: Vec<(ConnId, bool)>,
     /// The emptied records of the job, for the next one.
@@ -761,12 +761,12 @@ pub fn run(mut store: Store, accounts: Option<Appender>, jobs: Receiver<Job>, re
             complaints.say(clock.now().elapsed, format_args!("{} records NOT stored: {error}", records.len()));
         }
         let mut pages = Vec::with_capacity(fetches.len());
-        for (user, after) in fetches {
+        for (conn, user, after) in fetches {
             let page = store.page(&user, after);
             if let Err(error) = &page {
                 complaints.say(clock.now().elapsed, format_args!("the mailbox of {user} cannot be read: {error}"));
             }
-            pages.push((user, page.ok()));
+            pages.push((conn, page.ok()));
         }
         let enrolment = enrol(accounts.as_ref(), &enrolments);
         if let Err(error) = &enrolment {
@@ -1346,7 +1346,7 @@ mod tests {
             Job::default(),
             Job {
                 records: vec![message("yoda", "hans", 1, "hi"), message("yoda", "hans", 2, "ho")],
-                fetches: vec![(name("yoda"), 0), (name("yoda"), 1), (name("luke"), 0)],
+                fetches: vec![(ConnId(1), name("yoda"), 0), (ConnId(2), name("yoda"), 1), (ConnId(3), name("luke"), 0)],
                 enrolments: vec![(ConnId(3), name("luke"), "secret".to_owned())],
             },
         ];
@@ -1356,9 +1356,9 @@ mod tests {
         let report = &reports[1];
         assert_eq!((report.records, report.stored, report.spare.len()), (2, true, 0));
         let expected = [
-            (name("yoda"), Some(vec![letter("hans", 1, "hi"), letter("hans", 2, "ho")])),
-            (name("yoda"), Some(vec![letter("hans", 2, "ho")])),
-            (name("luke"), Some(vec![])),
+            (ConnId(1), Some(vec![letter("hans", 1, "hi"), letter("hans", 2, "ho")])),
+            (ConnId(2), Some(vec![letter("hans", 2, "ho")])),
+            (ConnId(3), Some(vec![])),
         ];
         assert_eq!(report.pages, expected);
         assert_eq!(report.enrolled, [(ConnId(3), true)]);
@@ -1371,18 +1371,18 @@ mod tests {
         count(&store.connection, &format!("PRAGMA max_page_count = {pages}"));
         let big = message("yoda", "hans", 1, &"x".repeat(100_000));
         let jobs = vec![
-            Job { records: vec![big.clone(), big], fetches: vec![(name("yoda"), 0)], ..Job::default() },
+            Job { records: vec![big.clone(), big], fetches: vec![(ConnId(1), name("yoda"), 0)], ..Job::default() },
             Job {
                 records: vec![message("yoda", "hans", 2, "small")],
-                fetches: vec![(name("yoda"), 0)],
+                fetches: vec![(ConnId(1), name("yoda"), 0)],
                 ..Job::default()
             },
         ];
         let reports = reports(store, None, jobs);
         assert_eq!((reports[0].records, reports[0].stored), (2, false));
-        assert_eq!(reports[0].pages, [(name("yoda"), Some(vec![]))]);
+        assert_eq!(reports[0].pages, [(ConnId(1), Some(vec![]))]);
         assert_eq!((reports[1].records, reports[1].stored), (1, true));
-        assert_eq!(reports[1].pages, [(name("yoda"), Some(vec![letter("hans", 2, "small")]))]);
+        assert_eq!(reports[1].pages, [(ConnId(1), Some(vec![letter("hans", 2, "small")]))]);
     }
 
     #[test]

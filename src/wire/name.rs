@@ -126,6 +126,8 @@ fn show(c: char, shown: &mut String) {
 }
 
 /// Whether a character is invisible, breaks lines or changes the direction of its neighbours.
+/// The two selectors that ask for a text or a picture form (U+FE0E, U+FE0F) are let through:
+/// every phone puts them behind its emoji, and they do no more than that.
 fn misleads(c: char) -> bool {
     matches!(u32::from(c),
         0x80..=0x9f                         // C1 controls
@@ -137,6 +139,7 @@ fn misleads(c: char) -> bool {
         | 0x2028..=0x202e                   // line separators, bidi embeddings and overrides
         | 0x2060..=0x206f                   // invisible operators, bidi isolates
         | 0xfeff | 0xfff9..=0xfffb          // byte order mark, interlinear annotations
+        | 0xfe00..=0xfe0d | 0xfff0..=0xfff8 | 0x1bca0..=0x1bca3 // selectors, specials, shorthand
         | 0x1d173..=0x1d17a                 // musical formatting
         | 0xe0000..=0xe0fff                 // tags and their selectors
     )

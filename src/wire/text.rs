@@ -57,7 +57,7 @@ impl Speller {
             Notice::Stopping => writeln!(out, "The server is stopping, goodbye"),
             Notice::Full => writeln!(out, "Error. The server is full, try again later"),
             Notice::Crowded => writeln!(out, "Error. Too many connections wait to log in, this one was closed"),
-            Notice::TooSlow => writeln!(out, "Error. You read too slowly: too much output waits, connection closed"),
+            Notice::TooSlow => writeln!(out, "Error. Too much output waits for you, connection closed"),
             Notice::TooManyNames => writeln!(out, "Error. Three unknown names, goodbye"),
 
             Notice::Waiting { count: 1 } => writeln!(out, "1 message came while you were away"),
@@ -118,7 +118,11 @@ impl Speller {
             }
         }
         // The hot line of the whole server: no formatting machinery.
-        out.extend_from_slice(letter.from.as_str().as_bytes());
+        if begins_oddly(&letter.from) {
+            write!(out, "\"{}\"", letter.from)?;
+        } else {
+            out.extend_from_slice(letter.from.as_str().as_bytes());
+        }
         out.extend_from_slice(b": ");
         out.extend_from_slice(letter.text.as_str().as_bytes());
         out.push(b'\n');
@@ -158,7 +162,7 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
             write!(out, "A password is 1 to 128 printable ASCII characters without spaces, choose another")
         }
         Refusal::BadToken => write!(out, "This session cannot be resumed, log in with the password"),
-        Refusal::NameTaken => write!(out, "Somebody else is just taking this name"),
+        Refusal::NameTaken => write!(out, "This name is taken, choose another"),
         Refusal::NoAccount => write!(out, "The account could not be written, not created"),
         Refusal::Yourself(verb) => write!(out, "You cannot {verb} yourself"),
         Refusal::Blocked(user) => write!(out, "{user} has blocked you, nothing sent"),
@@ -172,14 +176,19 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
     }
 }
 
-/// A name at the start of a server line. `hans:` is a legal name, and unquoted it would make
-/// the line look like something that hans said.
+/// A name at the start of a line. `hans:` and `[02/03/26` are legal names, and unquoted they would
+/// make the line look like something that hans said, or like a stored message.
 struct First<'a>(&'a UserName);
+
+/// Whether a name begins like a stored message, or as if it were quoted.
+fn begins_oddly(name: &UserName) -> bool {
+    name.as_str().starts_with(['[', '"'])
+}
 
 impl std::fmt::Display for First<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = self.0.as_str();
-        if name.ends_with(':') { write!(f, "\"{name}\"") } else { f.write_str(name) }
+        if begins_oddly(self.0) || name.ends_with(':') { write!(f, "\"{name}\"") } else { f.write_str(name) }
     }
 }
 

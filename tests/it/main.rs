@@ -6,6 +6,7 @@ mod limits;
 mod play;
 mod programs;
 mod pure;
+mod races;
 mod socket;
 mod tidy;
 mod transcripts;

@@ -14,6 +14,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, SockRef, Socket, Type};
 use tempfile::TempDir;
@@ -244,7 +245,8 @@ impl Client {
     fn wait_for_reset(&self) {
         let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
         let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
-        assert_eq!(poll(&mut fds, Some(&patience)).expect("a descriptor"), 1, "no reset came");
+        let ready = retry_on_intr(|| poll(&mut fds, Some(&patience)));
+        assert_eq!(ready.expect("a descriptor"), 1, "no reset came");
         assert!(fds[0].revents().contains(PollFlags::ERR), "{:?}", fds[0].revents());
     }
 }

@@ -139,11 +139,11 @@ impl Pure {
                     client.held = held;
                 }
             }
-            Effect::Fetch { user, after } => {
+            Effect::Fetch { conn, user, after } => {
                 self.commit();
                 let store = self.store.as_mut().filter(|_| self.disk_works);
                 let page = store.and_then(|store| store.page(&user, after).ok());
-                self.tell(Event::Mail(user, page));
+                self.tell(Event::Mail(conn, page));
             }
             Effect::Enroll { conn, user, password } => {
                 if self.disk_works {

@@ -7,34 +7,26 @@ use super::{ConnId, Record, State};
 use crate::wire::Refusal;
 
 impl State {
-    pub(super) fn block(&mut self, conn: ConnId, by: UserId, word: &str) {
-        let Some(whom) = self.target(conn, by, word, "block") else { return };
-        if self.roster[by].blocks.contains(&whom) {
-            let name = self.roster[whom].name.clone();
-            return self.refuse(conn, Refusal::AlreadyBlocked(name));
+    /// `block <user>` and, with `blocked` false, `unblock <user>`.
+    pub(super) fn block(&mut self, conn: ConnId, by: UserId, word: &str, blocked: bool) {
+        let verb = if blocked { "block" } else { "unblock" };
+        let Some(whom) = self.target(conn, by, word, verb) else { return };
+        let name = self.roster[whom].name.clone();
+        match (self.roster[by].blocks.contains(&whom), blocked) {
+            (true, true) => return self.refuse(conn, Refusal::AlreadyBlocked(name)),
+            (false, false) => return self.refuse(conn, Refusal::NotBlocked(name)),
+            _ if self.journal.is_full() => return self.refuse(conn, Refusal::Busy),
+            _ => {}
         }
-        if self.journal.is_full() {
-            return self.refuse(conn, Refusal::Busy);
-        }
-        self.roster[by].blocks.insert(whom);
-        let record = Record::Block { by: self.roster[by].name.clone(), whom: self.roster[whom].name.clone() };
+        self.roster[by].set_blocked(whom, blocked);
+        let (by_name, whom_name) = (self.roster[by].name.clone(), name);
+        let record = if blocked {
+            Record::Block { by: by_name, whom: whom_name }
+        } else {
+            Record::Unblock { by: by_name, whom: whom_name }
+        };
         let line = self.line_pending(by);
-        self.store(record, Some(conn), line, Promise::Block { by, whom });
-    }
-
-    pub(super) fn unblock(&mut self, conn: ConnId, by: UserId, word: &str) {
-        let Some(whom) = self.target(conn, by, word, "unblock") else { return };
-        if !self.roster[by].blocks.contains(&whom) {
-            let name = self.roster[whom].name.clone();
-            return self.refuse(conn, Refusal::NotBlocked(name));
-        }
-        if self.journal.is_full() {
-            return self.refuse(conn, Refusal::Busy);
-        }
-        self.roster[by].blocks.remove(&whom);
-        let record = Record::Unblock { by: self.roster[by].name.clone(), whom: self.roster[whom].name.clone() };
-        let line = self.line_pending(by);
-        self.store(record, Some(conn), line, Promise::Unblock { by, whom });
+        self.store(record, Some(conn), line, Promise::Block { by, whom, blocked });
     }
 
     /// The user that `word` names, unless it is nobody or the asker; then the asker is told.

@@ -125,7 +125,7 @@ impl State {
 
     pub(super) fn refuse_overlong(&mut self, conn: ConnId) {
         if self.visit(conn).is_some() {
-            self.charge(conn, 0);
+            self.charge_line(conn);
             self.refuse(conn, Refusal::LineTooLong { max: LINE_BYTES_MAX });
         } else {
             let max = LOGIN_LINE_BYTES_MAX;
@@ -139,7 +139,7 @@ impl State {
             Ok(Say::Typed { tag, line }) => self.carry_out_once(conn, user, tag, line),
             Ok(Say::Seen(number)) => self.seen(conn, number),
             Ok(Say::Ping) => {
-                self.charge(conn, 0);
+                self.charge_line(conn);
                 self.send(conn, Notice::Pong);
             }
             _ => self.command(conn, user, line),
@@ -156,7 +156,7 @@ impl State {
             }
             Some(Fate::Pending) => self.await_line(conn, user, tag),
             Some(Fate::Done(answer)) => {
-                self.charge(conn, 0);
+                self.charge_line(conn);
                 self.touch(conn);
                 if let Some(answer) = answer {
                     self.send(conn, answer);
@@ -169,7 +169,7 @@ impl State {
     }
 
     fn command(&mut self, conn: ConnId, user: UserId, line: &[u8]) {
-        self.charge(conn, 0);
+        self.charge_line(conn);
         let Ok(line) = line::text(line) else {
             return self.refuse(conn, Refusal::NotUtf8);
         };
@@ -188,8 +188,8 @@ impl State {
             Request::Broadcast { text } => self.broadcast(conn, user, text),
             Request::WhoElse => self.who_else(conn, user),
             Request::WhoElseSince { millis } => self.who_else_since(conn, user, millis),
-            Request::Block { user: whom } => self.block(conn, user, whom),
-            Request::Unblock { user: whom } => self.unblock(conn, user, whom),
+            Request::Block { user: whom } => self.block(conn, user, whom, true),
+            Request::Unblock { user: whom } => self.block(conn, user, whom, false),
             Request::Status { user: whom } => self.status(conn, user, whom),
             Request::Help { topic } => self.help(conn, topic),
             Request::Logout => self.part(conn, Some(Notice::Goodbye)),
@@ -238,14 +238,20 @@ impl State {
         }
     }
 
-    /// Makes the client pay for a line and its receivers; one in debt is paused until it has paid.
-    pub(super) fn charge(&mut self, conn: ConnId, receivers: usize) {
+    /// Makes the client pay for one line.
+    pub(super) fn charge_line(&mut self, conn: ConnId) {
+        self.charge(conn, 1);
+    }
+
+    /// Makes the client pay for the receivers of a text.
+    pub(super) fn charge_receivers(&mut self, conn: ConnId, receivers: usize) {
+        self.charge(conn, i64::try_from(receivers / RECEIVERS_PER_COMMAND).unwrap_or(COMMANDS_BURST_MAX));
+    }
+
+    /// A client in debt is paused until it has paid.
+    fn charge(&mut self, conn: ConnId, cost: i64) {
         let now = self.now.elapsed.saturating_mul(COMMANDS_PER_MILLI);
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let cost = match receivers {
-            0 => 1,
-            _ => i64::try_from(receivers / RECEIVERS_PER_COMMAND).unwrap_or(COMMANDS_BURST_MAX),
-        };
         let before = session.paid_until;
         session.paid_until = before.max(now) + cost;
         let limit = now + COMMANDS_BURST_MAX;
@@ -343,10 +349,10 @@ impl State {
         if let (Some(user), Some(Notice::Goodbye | Notice::TimedOut { .. })) = (user, &last) {
             self.set_token(user, None);
         }
-        if let Some(record) = user.and_then(|user| self.confirm_mail(conn, user)) {
+        if let Some(user) = user.filter(|user| self.confirm_mail(conn, *user)) {
             // Whoever left in order must not get these again, not even after a crash: the last
             // line waits until that is on the disk.
-            self.store_retrying(record, Some(conn));
+            self.forget_mail(user, Some(conn));
         }
         self.say_last(conn, last);
     }

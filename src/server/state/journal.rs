@@ -1,10 +1,10 @@
 //! What waits for the disk: one entry per record, in the order in which they were handed out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use super::roster::UserId;
+use super::roster::{User, UserId};
 use super::{ConnId, Effect, Notice, Record, State};
-use crate::wire::{Ago, Refusal, Tag};
+use crate::wire::{Ago, Letter, Refusal, Tag};
 
 /// Records that may wait for the disk before requests are answered "busy".
 const RECORDS_MAX: usize = 10_000;
@@ -12,7 +12,7 @@ const RECORDS_MAX: usize = 10_000;
 /// Bytes of records that may wait for the disk before requests are answered "busy".
 const RECORDS_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// Records kept for another try after the disk refused them; more are given up.
+/// Returned messages kept for another try after the disk refused them; more are given up.
 const RETRIES_MAX: usize = 10_000;
 
 /// Records on their way.
@@ -22,8 +22,10 @@ pub(super) struct Journal {
     /// How many of them stand for something, and what these cost.
     promised: usize,
     bytes: usize,
-    /// Refused by the disk, and not to be given up.
-    retries: Vec<Record>,
+    /// Mail that was read, and that the disk did not forget: whose.
+    unforgotten: BTreeSet<UserId>,
+    /// Returned messages that the disk refused, and for whom.
+    unreturned: Vec<(UserId, Letter)>,
 }
 
 /// What to do when a record is stored, or is not.
@@ -45,14 +47,14 @@ type Askers = (Option<ConnId>, Vec<ConnId>);
 pub(super) enum Promise {
     /// Nothing: nobody waits for it.
     Quiet,
-    /// To be tried again until it is stored.
-    Retry(Box<Record>),
+    /// What was read is forgotten; tried again until it is.
+    Forget(UserId),
+    /// A text that was not confirmed is back in the mailbox; tried again until it is.
+    Return(UserId, Letter),
     /// A message in the mailbox of `to`. `absent`: the sender is told that it waits there.
     Message { to: UserId, bytes: usize, absent: Option<Option<Ago>> },
-    /// `by` blocks `whom`.
-    Block { by: UserId, whom: UserId },
-    /// `by` no longer blocks `whom`.
-    Unblock { by: UserId, whom: UserId },
+    /// `by` blocks `whom`, or no longer does.
+    Block { by: UserId, whom: UserId, blocked: bool },
 }
 
 impl Journal {
@@ -104,10 +106,18 @@ impl State {
         self.effects.push(Effect::Store(record));
     }
 
-    /// Stores a record that is tried again whenever the disk refuses it.
-    pub(super) fn store_retrying(&mut self, record: Record, asker: Option<ConnId>) {
-        let promise = Promise::Retry(Box::new(record.clone()));
-        self.store(record, asker, None, promise);
+    /// Deletes from the store what `user` has read; `asker` waits until that is certain.
+    pub(super) fn forget_mail(&mut self, user: UserId, asker: Option<ConnId>) {
+        let User { name, mailbox, .. } = &self.roster[user];
+        let record = Record::Confirmed { user: name.clone(), upto: mailbox.confirmed };
+        self.store(record, asker, None, Promise::Forget(user));
+    }
+
+    /// Puts a text that was not confirmed into the mailbox of `user`.
+    pub(super) fn return_letter(&mut self, user: UserId, letter: Letter) {
+        let to = self.roster[user].name.clone();
+        let record = Record::Message { to, letter: letter.clone(), tag: None };
+        self.store(record, None, None, Promise::Return(user, letter));
     }
 
     /// The same line has come again before its record was stored: this connection waits too.
@@ -121,6 +131,8 @@ impl State {
     /// The oldest records are on the disk: everybody gets the answer that waited for it.
     pub(super) fn committed(&mut self, records: usize) {
         for entry in self.journal.take(records) {
+            // Once more, because an earlier record that failed meanwhile has undone its own.
+            self.apply(&entry.promise);
             let answer = self.answer(&entry.promise);
             if let Some((user, tag)) = entry.line {
                 self.roster[user].lines.done(tag, answer.clone());
@@ -132,16 +144,24 @@ impl State {
     /// The oldest records are not stored: what they stood for is undone, the latest first, and
     /// everybody is told so.
     pub(super) fn store_failed(&mut self, records: usize) {
-        let mut entries = self.journal.take(records);
-        for entry in entries.iter_mut().rev() {
-            self.undo(&mut entry.promise);
+        let entries = self.journal.take(records);
+        for entry in entries.iter().rev() {
+            self.undo(&entry.promise);
         }
         for entry in entries {
             if let Some((user, tag)) = entry.line {
                 self.roster[user].lines.forget(tag);
             }
-            let told = !matches!(entry.promise, Promise::Quiet | Promise::Retry(_));
-            let answer = told.then_some(Notice::Refused(Refusal::DiskFailed));
+            let answer = match entry.promise {
+                Promise::Message { .. } | Promise::Block { .. } => Some(Notice::Refused(Refusal::DiskFailed)),
+                Promise::Quiet | Promise::Forget(_) => None,
+                Promise::Return(user, letter) => {
+                    if self.journal.unreturned.len() < RETRIES_MAX {
+                        self.journal.unreturned.push((user, letter));
+                    }
+                    None
+                }
+            };
             self.release(entry.askers, answer);
         }
     }
@@ -162,42 +182,42 @@ impl State {
         }
     }
 
-    /// Stores again what the disk refused.
+    /// Tries again what the disk refused and nobody was told about.
     pub(super) fn retry_records(&mut self) {
-        for record in std::mem::take(&mut self.journal.retries) {
-            self.store_retrying(record, None);
+        for (user, letter) in std::mem::take(&mut self.journal.unreturned) {
+            self.return_letter(user, letter);
+        }
+        for user in std::mem::take(&mut self.journal.unforgotten) {
+            self.forget_mail(user, None);
         }
     }
 
     fn answer(&self, promise: &Promise) -> Option<Notice> {
         match *promise {
-            Promise::Quiet | Promise::Retry(_) => None,
+            Promise::Quiet | Promise::Forget(_) | Promise::Return(..) => None,
             Promise::Message { absent: None, .. } => None,
             Promise::Message { to, absent: Some(seen), .. } => {
                 Some(Notice::Stored { to: self.roster[to].name.clone(), seen })
             }
-            Promise::Block { whom, .. } => Some(Notice::Blocked(self.roster[whom].name.clone())),
-            Promise::Unblock { whom, .. } => Some(Notice::Unblocked(self.roster[whom].name.clone())),
+            Promise::Block { whom, blocked: true, .. } => Some(Notice::Blocked(self.roster[whom].name.clone())),
+            Promise::Block { whom, blocked: false, .. } => Some(Notice::Unblocked(self.roster[whom].name.clone())),
         }
     }
 
-    fn undo(&mut self, promise: &mut Promise) {
-        match promise {
-            Promise::Quiet => {}
-            Promise::Retry(record) => {
-                if self.journal.retries.len() < RETRIES_MAX {
-                    let nothing = Box::new(Record::Heartbeat { wall: 0 });
-                    // Undone latest first; `retry_records` wants the order of the first try.
-                    self.journal.retries.insert(0, *std::mem::replace(record, nothing));
-                }
+    fn apply(&mut self, promise: &Promise) {
+        if let &Promise::Block { by, whom, blocked } = promise {
+            self.roster[by].set_blocked(whom, blocked);
+        }
+    }
+
+    fn undo(&mut self, promise: &Promise) {
+        match *promise {
+            Promise::Quiet | Promise::Return(..) => {}
+            Promise::Forget(user) => {
+                self.journal.unforgotten.insert(user);
             }
-            Promise::Message { to, bytes, .. } => self.roster[*to].mailbox.forget(1, *bytes),
-            Promise::Block { by, whom } => {
-                self.roster[*by].blocks.remove(whom);
-            }
-            Promise::Unblock { by, whom } => {
-                self.roster[*by].blocks.insert(*whom);
-            }
+            Promise::Message { to, bytes, .. } => self.roster[to].mailbox.forget(1, bytes),
+            Promise::Block { by, whom, blocked } => self.roster[by].set_blocked(whom, !blocked),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Who may come in: names, passwords, the lockout, one session per name, new accounts.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -48,7 +49,7 @@ impl Lobby {
 
     /// The oldest connection of the source that has the most.
     fn victim(&self) -> Option<ConnId> {
-        let busiest = self.by_source.values().max_by_key(|conns| (conns.len(), conns.first().copied()))?;
+        let busiest = self.by_source.values().max_by_key(|conns| (conns.len(), Reverse(conns.first().copied())))?;
         busiest.first().copied()
     }
 }
@@ -73,12 +74,12 @@ impl State {
             return self.part(conn, Some(Notice::Stopping));
         }
         self.timers.insert((silence, Timer::Silence(conn)));
+        self.ask(conn, Stage::Name { unknown: 0 });
         if self.lobby.count > self.rules.lobby_max
             && let Some(victim) = self.lobby.victim()
         {
             self.turn_out(victim, Notice::Crowded);
         }
-        self.ask(conn, Stage::Name { unknown: 0 });
     }
 
     /// Goes to a stage and sends its prompt.
@@ -93,7 +94,7 @@ impl State {
     }
 
     pub(super) fn answer_prompt(&mut self, conn: ConnId, line: &[u8]) {
-        self.charge(conn, 0);
+        self.charge_line(conn);
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let Ok(line) = line::text(line) else {
             let again = if matches!(session.stage, Stage::Name { .. }) { Notice::AskName } else { Notice::AskPassword };
@@ -185,7 +186,7 @@ impl State {
         let account = &mut self.roster[user];
         match account.locked_until {
             Some(until) if now < until => {
-                let seconds = (until - now).div_ceil_i64(1000);
+                let seconds = seconds_left(until - now);
                 return self.part(conn, Some(Notice::StillLocked { seconds }));
             }
             Some(_) => {
@@ -222,10 +223,12 @@ impl State {
         self.part(conn, Some(Notice::JustLocked { seconds: block / 1000 }));
     }
 
-    /// Whether a name may become an account.
+    /// Whether a name may become an account. One that has left Credentials.txt may not: what it
+    /// owns is kept for the one who had it, not for the first who asks.
     fn new_name(&self, word: &str) -> Result<UserName, Refusal> {
         let name = UserName::parse(word).map_err(Refusal::BadName)?;
-        if self.enrolling.values().any(|(taken, _)| *taken == name) { Err(Refusal::NameTaken) } else { Ok(name) }
+        let taken = self.roster.knows(word) || self.enrolling.values().any(|(other, _)| *other == name);
+        if taken { Err(Refusal::NameTaken) } else { Ok(name) }
     }
 
     fn take_new_password(&mut self, conn: ConnId, name: UserName, password: &str) {
@@ -233,7 +236,7 @@ impl State {
             return self.ask(conn, Stage::NewPassword(name));
         }
         // Somebody else may have got the name since it was asked for.
-        if self.roster.find(name.as_str()).is_some() || self.new_name(name.as_str()).is_err() {
+        if self.new_name(name.as_str()).is_err() {
             self.refuse(conn, Refusal::NameTaken);
             return self.ask(conn, Stage::Name { unknown: 0 });
         }
@@ -268,13 +271,7 @@ impl State {
     }
 }
 
-/// Division that rounds up: whoever is told "1 s left" must not fail a second later.
-trait DivCeil {
-    fn div_ceil_i64(self, by: i64) -> i64;
-}
-
-impl DivCeil for i64 {
-    fn div_ceil_i64(self, by: i64) -> i64 {
-        (self + by - 1) / by
-    }
+/// Milliseconds in whole seconds, rounded up: whoever is told "1 s left" must not fail then.
+fn seconds_left(millis: i64) -> i64 {
+    (millis + 999) / 1000
 }

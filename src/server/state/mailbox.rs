@@ -10,7 +10,7 @@ use super::dialogue::Stage;
 use super::journal::Promise;
 use super::roster::UserId;
 use super::{ConnId, Effect, Record, State};
-use crate::wire::name::{Text, UserName};
+use crate::wire::name::Text;
 use crate::wire::{Letter, Notice, Refusal, Road};
 
 /// Messages that may wait for one user; then the sender is told that the mailbox is full.
@@ -33,7 +33,7 @@ pub(super) struct Mailbox {
     /// The highest number ever put in.
     last: u64,
     /// The highest number that was confirmed; what is stored up to it is as good as deleted.
-    confirmed: u64,
+    pub(super) confirmed: u64,
 }
 
 impl Mailbox {
@@ -50,6 +50,11 @@ impl Mailbox {
         self.count += 1;
         self.bytes += bytes;
         self.last = self.last.max(number);
+    }
+
+    fn confirm(&mut self, read: &Read) {
+        self.forget(read.count, read.bytes);
+        self.confirmed = self.confirmed.max(read.upto);
     }
 
     pub(super) fn forget(&mut self, count: u32, bytes: usize) {
@@ -77,6 +82,11 @@ impl Reading {
     pub(super) fn new(mailbox: &Mailbox, shown: u64) -> Self {
         let first = (mailbox.count > 0 && mailbox.last > mailbox.confirmed).then_some(mailbox.last);
         Self { upto: mailbox.confirmed, asked: None, first, shown }
+    }
+
+    /// Forgets that a page was asked for.
+    pub(super) fn ask_again(&mut self) {
+        self.asked = None;
     }
 
     /// Whether what waited at log-in is still to come.
@@ -198,7 +208,7 @@ impl State {
                 receivers.extend(other.session);
             }
         }
-        self.charge(conn, receivers.len());
+        self.charge_receivers(conn, receivers.len());
         let letter = self.write(from, text);
         self.cast(receivers, Notice::Said(letter));
         let answer = skipped.then_some(Notice::SomeSkipped);
@@ -243,8 +253,8 @@ impl State {
         let Some(visit) = self.visit(conn) else { return };
         let user = visit.user;
         if let Some(read) = visit.unconfirmed.take_run() {
-            let record = self.forget(user, read);
-            self.store_retrying(record, None);
+            self.roster[user].mailbox.confirm(&read);
+            self.forget_mail(user, None);
         }
     }
 
@@ -304,12 +314,11 @@ impl State {
             visit.reading.asked = Some(last);
         }
         let user = self.roster[user].name.clone();
-        self.effects.push(Effect::Fetch { user, after: upto });
+        self.effects.push(Effect::Fetch { conn, user, after: upto });
     }
 
-    /// A page has come from the store.
-    pub(super) fn deliver_page(&mut self, name: &UserName, page: Option<Vec<Letter>>) {
-        let Some(conn) = self.roster.find(name.as_str()).and_then(|user| self.roster[user].session) else { return };
+    /// A page has come from the store, for a session that asked for it or is gone.
+    pub(super) fn deliver_page(&mut self, conn: ConnId, page: Option<Vec<Letter>>) {
         let Some(visit) = self.visit(conn) else { return };
         let asked = visit.reading.asked.take();
         let Some(page) = page else {
@@ -317,17 +326,14 @@ impl State {
             self.unread.push(conn);
             return self.resume(conn);
         };
-        // A page that an earlier session of this user asked for may come first.
-        let upto = visit.reading.upto;
-        let fresh: Vec<Letter> = page.into_iter().filter(|letter| letter.number > upto).collect();
-        match fresh.last() {
-            Some(last) => visit.reading.upto = last.number,
+        visit.reading.upto = match page.last() {
+            Some(last) => last.number,
             // Nothing was left, so what had been put in until the question is all read.
-            None => visit.reading.upto = upto.max(asked.unwrap_or(0)),
-        }
+            None => visit.reading.upto.max(asked.unwrap_or(0)),
+        };
         // What our client has shown before it only has to confirm.
         let shown = visit.reading.shown;
-        let (shown, fresh): (Vec<Letter>, Vec<Letter>) = fresh.into_iter().partition(|letter| letter.number <= shown);
+        let (shown, fresh): (Vec<Letter>, Vec<Letter>) = page.into_iter().partition(|letter| letter.number <= shown);
         for letter in shown {
             visit.unconfirmed.read.add(&Delivered { letter, batch: 0, stored: true });
         }
@@ -343,20 +349,17 @@ impl State {
         self.queue(conn);
     }
 
-    /// Counts everything delivered to a session as read, at its end.
-    pub(super) fn confirm_mail(&mut self, conn: ConnId, user: UserId) -> Option<Record> {
-        let session = self.sessions.get_mut(&conn)?;
-        let Stage::Leaving(_, unconfirmed) = &mut session.stage else { return None };
+    /// Counts everything delivered to a session as read, at its end. Whether the store holds any
+    /// of it.
+    pub(super) fn confirm_mail(&mut self, conn: ConnId, user: UserId) -> bool {
+        let Some(session) = self.sessions.get_mut(&conn) else { return false };
+        let Stage::Leaving(_, unconfirmed) = &mut session.stage else { return false };
         // Our client says itself what it has shown.
-        let read = if session.is_ours { unconfirmed.take_read() } else { unconfirmed.take_all_read() }?;
-        Some(self.forget(user, read))
-    }
-
-    fn forget(&mut self, user: UserId, read: Read) -> Record {
-        let user = &mut self.roster[user];
-        user.mailbox.forget(read.count, read.bytes);
-        user.mailbox.confirmed = user.mailbox.confirmed.max(read.upto);
-        Record::Confirmed { user: user.name.clone(), upto: read.upto }
+        let read = if session.is_ours { unconfirmed.take_read() } else { unconfirmed.take_all_read() };
+        if let Some(read) = &read {
+            self.roster[user].mailbox.confirm(read);
+        }
+        read.is_some()
     }
 
     /// Takes back texts that were written to a connection which then broke: to the user at once
@@ -364,8 +367,8 @@ impl State {
     /// `road` says whether they may have been read: our client would have said so.
     pub(super) fn give_back(&mut self, user: UserId, mut unconfirmed: Unconfirmed, road: Road) {
         if let Some(read) = unconfirmed.take_read() {
-            let record = self.forget(user, read);
-            self.store_retrying(record, None);
+            self.roster[user].mailbox.confirm(&read);
+            self.forget_mail(user, None);
         }
         for Delivered { letter, stored, .. } in unconfirmed.ring {
             let letter = Letter { road, ..letter };
@@ -389,10 +392,9 @@ impl State {
     }
 
     fn keep_again(&mut self, user: UserId, letter: Letter, bytes: usize) {
-        let user = &mut self.roster[user];
-        user.mailbox.put(letter.number, bytes);
-        user.mailbox.confirmed = user.mailbox.confirmed.min(letter.number.saturating_sub(1));
-        let record = Record::Message { to: user.name.clone(), letter, tag: None };
-        self.store_retrying(record, None);
+        let mailbox = &mut self.roster[user].mailbox;
+        mailbox.put(letter.number, bytes);
+        mailbox.confirmed = mailbox.confirmed.min(letter.number.saturating_sub(1));
+        self.return_letter(user, letter);
     }
 }

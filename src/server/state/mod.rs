@@ -55,8 +55,8 @@ pub enum Event<'a> {
     Committed(usize),
     /// The oldest so many records could not be stored, none of them.
     StoreFailed(usize),
-    /// A page of somebody's mailbox, oldest first; `None` if it could not be read.
-    Mail(UserName, Option<Vec<Letter>>),
+    /// The page that this connection waits for, oldest first; `None` if it could not be read.
+    Mail(ConnId, Option<Vec<Letter>>),
     /// A new account was written to Credentials.txt, or not.
     Enrolled(ConnId, bool),
     /// The server must stop.
@@ -90,6 +90,8 @@ pub enum Effect {
     Release(ConnId, Option<Notice>),
     /// Read the next page of a mailbox: messages with a number above `after`.
     Fetch {
+        /// Who waits for it.
+        conn: ConnId,
         /// Whose mailbox.
         user: UserName,
         /// The highest number already read.
@@ -384,7 +386,7 @@ impl State {
             Event::Flushed => self.turn_pages(),
             Event::Committed(records) => self.committed(records),
             Event::StoreFailed(records) => self.store_failed(records),
-            Event::Mail(user, page) => self.deliver_page(&user, page),
+            Event::Mail(conn, page) => self.deliver_page(conn, page),
             Event::Enrolled(conn, written) => self.enrolled(conn, written),
             Event::Stop => self.stop(),
             Event::Tick => self.tick(),

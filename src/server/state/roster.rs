@@ -12,7 +12,7 @@ use crate::wire::time::Moment;
 use crate::wire::{Ago, Notice, Tag};
 
 /// One user's place in the [`Roster`]; never given to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct UserId(usize);
 
 /// One user.
@@ -53,6 +53,14 @@ impl User {
         }
     }
 
+    pub(super) fn set_blocked(&mut self, whom: UserId, blocked: bool) {
+        if blocked {
+            self.blocks.insert(whom);
+        } else {
+            self.blocks.remove(&whom);
+        }
+    }
+
     /// When the user came or left, as people are told.
     pub(super) fn seen_ago(&self, now: Moment) -> Option<Ago> {
         self.seen.map(|seen| Ago { wall: seen.wall, millis: now.since(seen) })
@@ -71,6 +79,11 @@ impl Roster {
     pub(super) fn find(&self, name: &str) -> Option<UserId> {
         let id = *self.by_name.get(name)?;
         self[id].password.is_some().then_some(id)
+    }
+
+    /// Whether anything is known of that name, account or not.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
     }
 
     /// The place of that name, account or not; a new one if need be.

@@ -32,8 +32,10 @@ impl State {
     fn take_over(&mut self, conn: ConnId, old: ConnId, user: UserId, shown: u64) {
         let Some(session) = self.sessions.get_mut(&old) else { return };
         self.timers.remove(&(session.silence, Timer::Silence(old)));
-        let Stage::Online(visit) = std::mem::replace(&mut session.stage, Stage::Refused) else { return };
+        let Stage::Online(mut visit) = std::mem::replace(&mut session.stage, Stage::Refused) else { return };
         self.effects.push(Effect::Close { conn: old, watch: false });
+        // A page on its way to the old connection will not find it.
+        visit.reading.ask_again();
         self.enter(conn, visit);
         self.roster[user].session = Some(conn);
         self.welcome(conn, user);

@@ -1,0 +1,300 @@
+//! The only file of the client that prints: plain lines, JSON, or lines above the one that is
+//! being typed.
+//!
+//! A thread of its own, so that a reader who takes his time with our output does not keep the
+//! mind from answering. It reports what has been written and flushed, for the confirmations.
+
+use std::io::{self, ErrorKind, Write};
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustyline::ExternalPrinter;
+
+use super::state::{End, Shown};
+use super::{Input, json};
+use crate::wire::text::Speller;
+use crate::wire::{Letter, Notice, Road};
+
+/// Things written with one call, if so many wait.
+const BATCH_MAX: usize = 256;
+
+/// Moves the cursor up and down again: nothing to see, but the editor takes it only after it
+/// has shown what was printed before.
+const FENCE: &str = "\x1b[1A\n";
+
+/// How things look.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// One object per line instead of text.
+    pub json: bool,
+    /// A time before what others say and do.
+    pub times: bool,
+    /// Colours by sender, own name highlighted.
+    pub colour: bool,
+    /// Ring the terminal's bell at every message.
+    pub bell: bool,
+    /// The local zone.
+    pub zone: TimeZone,
+}
+
+/// Where things are written.
+pub(super) enum Outlet {
+    /// Standard output.
+    Plain,
+    /// Above the line that is being typed.
+    Editor(Box<dyn ExternalPrinter + Send>),
+}
+
+/// Starts the thread. It ends when the sender of `things` is gone, and gives back the text that
+/// could not be shown because the editor had been left.
+pub(super) fn start(
+    look: Look,
+    mut outlet: Outlet,
+    things: Receiver<(u64, Shown)>,
+    reports: Sender<Input>,
+) -> io::Result<JoinHandle<String>> {
+    let run = move || {
+        let mut painter = Painter::new(look);
+        let mut left_over = String::new();
+        while let Ok(first) = things.recv() {
+            let mut text = String::new();
+            let mut mark = first.0;
+            painter.paint(&first.1, &mut text);
+            for (next, thing) in things.try_iter().take(BATCH_MAX) {
+                painter.paint(&thing, &mut text);
+                mark = next;
+            }
+            match print(&mut outlet, &text, &left_over) {
+                Ok(()) => drop(reports.send(Input::Displayed(mark))),
+                Err(_) if matches!(outlet, Outlet::Editor(_)) => left_over.push_str(&text),
+                Err(error) => {
+                    let why = (error.kind() != ErrorKind::BrokenPipe).then(|| error.to_string());
+                    drop(reports.send(Input::OutputClosed(why)));
+                    break;
+                }
+            }
+        }
+        left_over
+    };
+    thread::Builder::new().name("screen".into()).spawn(run)
+}
+
+fn print(outlet: &mut Outlet, text: &str, left_over: &str) -> io::Result<()> {
+    match outlet {
+        _ if text.is_empty() => Ok(()),
+        Outlet::Plain => write_out(text),
+        Outlet::Editor(_) if !left_over.is_empty() => Err(ErrorKind::BrokenPipe.into()),
+        Outlet::Editor(printer) => {
+            let mut print = |text: &str| printer.print(text.to_owned()).map_err(io::Error::other);
+            print(text)?;
+            print(FENCE)
+        }
+    }
+}
+
+/// Writes to standard output, outside the editor.
+pub(super) fn write_out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Writes a prompt to standard error, for input that is typed while the output goes elsewhere.
+pub(super) fn prompt(text: &str) {
+    let mut err = io::stderr().lock();
+    // With standard error closed there is nobody left to ask.
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
+}
+
+/// Says on standard error why the program ends.
+pub fn complain(end: &End) {
+    let mut err = io::stderr().lock();
+    // With standard error closed there is nobody left to tell.
+    if !end.error.is_empty() {
+        let _ = writeln!(err, "error: {}", end.error);
+    }
+    if !end.hint.is_empty() {
+        let _ = writeln!(err, "hint: {}", end.hint);
+    }
+}
+
+/// Says on standard error what is worth knowing.
+pub fn remark(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "note: {text}");
+}
+
+/// Makes text of things.
+#[derive(Debug)]
+struct Painter {
+    look: Look,
+    speller: Speller,
+    own_name: String,
+}
+
+/// Colours of senders; black, white and the colours of dim and red lines are left out.
+const COLOURS: [u8; 10] = [32, 33, 34, 35, 36, 92, 93, 94, 95, 96];
+
+impl Painter {
+    fn new(look: Look) -> Self {
+        let speller = Speller::new(look.zone.clone());
+        Self { look, speller, own_name: String::new() }
+    }
+
+    fn paint(&mut self, shown: &Shown, out: &mut String) {
+        if let Shown::Notice(Notice::Welcome { user, .. }, _) = shown {
+            user.as_str().clone_into(&mut self.own_name);
+        }
+        if self.look.json {
+            if let Some(object) = json::object(shown) {
+                out.push_str(&object);
+                out.push('\n');
+            }
+            return;
+        }
+        match shown {
+            Shown::Notice(Notice::Said(letter), _) => self.paint_letter(letter, out),
+            Shown::Notice(notice @ (Notice::Arrived(_) | Notice::Left(_)), wall) => {
+                let text = self.spell(notice);
+                let line = format!("{}{}", self.time(*wall), text.trim_end());
+                self.style("2", &line, out);
+                out.push('\n');
+            }
+            Shown::Notice(notice @ Notice::Refused(_), _) => {
+                let text = self.spell(notice);
+                self.style("31", text.trim_end(), out);
+                out.push('\n');
+            }
+            Shown::Notice(notice, _) => out.push_str(&self.spell(notice)),
+            Shown::Done(_) => {}
+            Shown::Lost(why) => self.own_line(&format!("Connection lost ({why}), trying to get it back"), out),
+            Shown::Back(millis) => self.own_line(&format!("Connected again after {} s", millis.div_euclid(1000)), out),
+            Shown::PasswordAgain => self.own_line("The server does not know this session any more, log in again", out),
+        }
+    }
+
+    fn own_line(&self, text: &str, out: &mut String) {
+        self.style("33", &format!("-- {text}"), out);
+        out.push('\n');
+    }
+
+    fn paint_letter(&self, letter: &Letter, out: &mut String) {
+        let spelled = self.spell(&Notice::Said(letter.clone()));
+        let (from, text) = (letter.from.as_str(), letter.text.as_str());
+        // The line is `[when] from: text`; its beginning is whatever is not the rest.
+        let before = spelled.len().saturating_sub(from.len() + 2 + text.len() + 1);
+        if letter.road == Road::Live {
+            let time = self.time(letter.sent);
+            self.style("2", &time, out);
+        }
+        self.style("2", &spelled[..before], out);
+        self.style(&colour_of(from).to_string(), from, out);
+        out.push_str(": ");
+        self.paint_text(text, out);
+        if self.look.bell {
+            out.push('\x07');
+        }
+        out.push('\n');
+    }
+
+    /// The text, with our own name highlighted where it stands as a word.
+    fn paint_text(&self, text: &str, out: &mut String) {
+        if self.own_name.is_empty() || !self.look.colour {
+            return out.push_str(text);
+        }
+        let mut rest = text;
+        let mut last = None;
+        while let Some(at) = rest.find(&self.own_name) {
+            let (before, found) = rest.split_at(at);
+            let (name, after) = found.split_at(self.own_name.len());
+            let edge = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+            out.push_str(before);
+            if edge(before.chars().next_back().or(last)) && edge(after.chars().next()) {
+                self.style("1;7", name, out);
+            } else {
+                out.push_str(name);
+            }
+            last = name.chars().next_back();
+            rest = after;
+        }
+        out.push_str(rest);
+    }
+
+    fn style(&self, style: &str, text: &str, out: &mut String) {
+        if !self.look.colour || text.is_empty() {
+            return out.push_str(text);
+        }
+        out.extend(["\x1b[", style, "m", text, "\x1b[0m"]);
+    }
+
+    fn spell(&self, notice: &Notice) -> String {
+        let mut bytes = Vec::new();
+        self.speller.spell(notice, &mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// `HH:MM ` in the local zone.
+    fn time(&self, wall: i64) -> String {
+        if !self.look.times {
+            return String::new();
+        }
+        let local = Timestamp::from_millisecond(wall).unwrap_or_default().to_zoned(self.look.zone.clone());
+        local.strftime("%H:%M ").to_string()
+    }
+}
+
+/// The same for a name in every run.
+fn colour_of(name: &str) -> u8 {
+    let sum = name.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    COLOURS[sum as usize % COLOURS.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::name::{Text, UserName};
+
+    fn look(colour: bool, times: bool) -> Look {
+        Look { json: false, times, colour, bell: false, zone: TimeZone::UTC }
+    }
+
+    fn name(name: &str) -> UserName {
+        UserName::parse(name).expect("a name")
+    }
+
+    fn painted(look: Look, notices: &[Notice]) -> String {
+        let mut painter = Painter::new(look);
+        let mut out = String::new();
+        for notice in notices {
+            painter.paint(&Shown::Notice(notice.clone(), 60_000), &mut out);
+        }
+        out
+    }
+
+    fn said(text: &str, road: Road) -> Notice {
+        Notice::Said(Letter { number: 1, from: name("hans:"), text: Text::harmless(text), sent: 0, road })
+    }
+
+    #[test]
+    fn without_colours_and_times_it_is_what_netcat_shows() {
+        let notices = [said("hi", Road::Live), said("ho", Road::Mail), Notice::Arrived(name("yoda"))];
+        let plain = painted(look(false, false), &notices);
+        assert_eq!(plain, "hans:: hi\n[01/01/70 00:00:00] hans:: ho\nyoda logged in\n");
+    }
+
+    #[test]
+    fn times_stand_before_what_comes_unasked() {
+        let notices = [said("hi", Road::Live), said("ho", Road::Mail), Notice::Left(name("yoda")), Notice::Nobody];
+        let timed = painted(look(false, true), &notices);
+        assert_eq!(timed, "00:00 hans:: hi\n[01/01/70 00:00:00] hans:: ho\n00:01 yoda logged out\nNobody else\n");
+    }
+
+    #[test]
+    fn the_own_name_is_highlighted_as_a_word() {
+        let welcome = Notice::Welcome { user: name("bo"), pass: None };
+        let text = painted(look(true, false), &[welcome, said("bo, bobo and bo", Road::Live)]);
+        assert_eq!(text.matches("\x1b[1;7mbo\x1b[0m").count(), 2, "{text:?}");
+        assert!(text.contains("\x1b[0m: "), "the sender has a colour: {text:?}");
+    }
+}

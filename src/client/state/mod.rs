@@ -1,0 +1,433 @@
+//! The mind of the client: what to send, show, ask, resend and confirm, and how it all ends.
+//!
+//! [`State::handle`] takes the time and one [`Event`] and appends [`Effect`]s; `drive` carries
+//! them out in their order. No socket, thread, file or clock is known here, so every rule can
+//! be played from a few scripted lines of a server.
+
+pub mod complete;
+mod ending;
+mod login;
+mod talk;
+
+use std::collections::{BTreeSet, VecDeque};
+
+pub use ending::{Code, End};
+
+use crate::wire::control::{self, Say};
+use crate::wire::name::UserName;
+use crate::wire::time::Moment;
+use crate::wire::{Notice, Pass};
+use talk::Pending;
+pub use talk::{PENDING_MAX, TYPED_BYTES_MAX};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// The program begins.
+    Start,
+    /// The connection that was asked for is there.
+    Connected,
+    /// It could not be had, and why.
+    NotConnected(String),
+    /// A line of the server, its LF removed.
+    Line(&'a [u8]),
+    /// The server sent a line over the limit.
+    Overlong,
+    /// The connection has ended, and how.
+    Lost(String),
+    /// The highest number that an earlier run has shown, as [`Effect::Recall`] wanted to know.
+    Recalled(u64),
+    /// Somebody typed this, when asked this.
+    Typed(Question, &'a [u8]),
+    /// Nothing more will be typed.
+    EndOfInput,
+    /// Ctrl-C on an empty line, or a signal: leave soon.
+    Leave,
+    /// Everything shown up to this mark is on the screen.
+    Displayed(u64),
+    /// Nobody takes the output any more, or it cannot be written, and why.
+    OutputClosed(Option<String>),
+    /// The time of [`State::deadline`] has come.
+    Tick,
+}
+
+/// Something to be done. The order of effects is a promise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Open a connection: [`Event::Connected`] or [`Event::NotConnected`] follows.
+    Connect,
+    /// Close it; nothing more is heard of it.
+    Disconnect,
+    /// Send a line.
+    Send(String),
+    /// Look up what was shown to this user of this store: [`Event::Recalled`] follows.
+    Recall(Reader),
+    /// Keep that everything up to this number has been shown.
+    Remember(Reader, u64),
+    /// Let the next line be typed; on a terminal, put aside what is being typed.
+    Ask(Question),
+    /// Show this; [`Event::Displayed`] reports the mark.
+    Show(u64, Shown),
+    /// Offer this user for completion, or no more.
+    Present(UserName, bool),
+    /// Nobody is known to be here.
+    NobodyPresent,
+    /// Show what is left, then end the program.
+    End(End),
+}
+
+/// Whose numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// The identity of the server's store.
+    pub store: String,
+    /// The user as he is called there.
+    pub user: String,
+}
+
+/// What a line is typed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// The name to log in with.
+    Name,
+    /// The password; it must not be seen or kept.
+    Password,
+    /// What to do next.
+    Line,
+}
+
+/// One thing for the screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    /// What the server tells, and when it came, in milliseconds since 1970.
+    Notice(Notice, i64),
+    /// All answers to this typed line have been shown; counted from 1 over the whole run.
+    Done(u64),
+    /// The connection is lost, and why; the client tries to get it back.
+    Lost(String),
+    /// It is back, after so many milliseconds.
+    Back(i64),
+    /// The session could not be resumed: the password is needed again.
+    PasswordAgain,
+}
+
+/// How the program was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// A person types: lines one at a time, a refused log-in may be tried again.
+    pub person: bool,
+    /// Get a lost connection back.
+    pub reconnect: bool,
+    /// `client send`: one message and out.
+    pub errand: Option<Errand>,
+}
+
+/// One message of `client send`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Errand {
+    /// Who sends.
+    pub user: String,
+    /// His password.
+    pub password: String,
+    /// Who gets it.
+    pub to: String,
+    /// What is said.
+    pub text: String,
+}
+
+// By hand, so that no log line can ever show a password.
+impl std::fmt::Debug for Errand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Errand").field("user", &self.user).field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
+/// Between two pings, in milliseconds.
+pub const PING_EVERY: i64 = 20_000;
+
+/// Silence of the server after a question or a ping that makes the link dead, in milliseconds.
+pub const SILENCE_MAX: i64 = 20_000;
+
+/// First and longest pause before a new try to connect, in milliseconds.
+pub const PAUSES: (i64, i64) = (200, 10_000);
+
+/// How long a lost connection is sought, in milliseconds.
+pub const OUTAGE_MAX: i64 = 300_000;
+
+/// How long the answer to a log-out is awaited, in milliseconds.
+pub const FAREWELL_MAX: i64 = 5_000;
+
+/// Longest name of a store, in bytes; another server is none of ours.
+const STORE_BYTES_MAX: usize = 64;
+
+/// Everything the client knows and decides.
+#[derive(Debug)]
+pub struct State {
+    rules: Rules,
+    phase: Phase,
+    now: Moment,
+    effects: Vec<Effect>,
+
+    // The link.
+    /// Something is awaited from the server since then.
+    waiting_since: Option<i64>,
+    next_ping: Option<i64>,
+    /// Since when the connection is lost, and why.
+    outage: Option<(i64, String)>,
+    pause: i64,
+
+    // Who we are there.
+    store: String,
+    name: String,
+    /// Typed together with the name, for the question that comes next.
+    password: Option<String>,
+    user: Option<UserName>,
+    pass: Option<Pass>,
+    refused: bool,
+
+    // What was typed.
+    /// Questions that have no answer yet.
+    asked: usize,
+    pending: VecDeque<Pending>,
+    /// Lines tagged in this session, and lines of this run.
+    tagged: u64,
+    counted: u64,
+    input_ended: bool,
+    /// A log-out was asked for by other means than a typed line: until when, and is it Ctrl-C?
+    leaving: Option<(i64, bool)>,
+
+    // What was shown.
+    /// Marks given to the screen.
+    marks: u64,
+    /// Marks and numbers that are on their way to the screen.
+    on_the_way: VecDeque<(u64, u64)>,
+    /// The highest number that was given to the screen, and that has been displayed.
+    taken: u64,
+    displayed: u64,
+    present: BTreeSet<UserName>,
+    /// The names that come are the first page of a list.
+    first_page: bool,
+    errand_end: Option<End>,
+}
+
+/// How far the connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// A connection is being made.
+    Connecting,
+    /// The first line is awaited.
+    Greeting,
+    /// The server asks for a name, and so does the client.
+    Name,
+    /// The numbers of the user are being looked up, to log in or to resume.
+    Recalling,
+    /// A name, a token or a password was sent.
+    Trying {
+        /// It was a token.
+        token: bool,
+    },
+    /// The server asks for a password, and so does the client.
+    Password,
+    /// Logged in.
+    Online,
+    /// Between two tries to connect; the next one is due then.
+    Pausing(i64),
+    /// Nothing will happen any more.
+    Ended,
+}
+
+impl State {
+    /// A client that has done nothing yet.
+    pub fn new(rules: Rules, now: Moment) -> Self {
+        Self {
+            rules,
+            phase: Phase::Connecting,
+            now,
+            effects: Vec::new(),
+            waiting_since: None,
+            next_ping: None,
+            outage: None,
+            pause: PAUSES.0,
+            store: String::new(),
+            name: String::new(),
+            password: None,
+            user: None,
+            pass: None,
+            refused: false,
+            asked: 0,
+            pending: VecDeque::new(),
+            tagged: 0,
+            counted: 0,
+            input_ended: false,
+            leaving: None,
+            marks: 0,
+            on_the_way: VecDeque::new(),
+            taken: 0,
+            displayed: 0,
+            present: BTreeSet::new(),
+            first_page: true,
+            errand_end: None,
+        }
+    }
+
+    /// Decides what follows from `event` and appends it to `effects`.
+    pub fn handle(&mut self, now: Moment, event: Event<'_>, effects: &mut Vec<Effect>) {
+        self.now = now;
+        std::mem::swap(&mut self.effects, effects);
+        if self.phase != Phase::Ended {
+            self.decide(event);
+        }
+        std::mem::swap(&mut self.effects, effects);
+    }
+
+    /// When [`Event::Tick`] is due, in milliseconds of [`Moment::elapsed`].
+    pub fn deadline(&self) -> Option<i64> {
+        let pause = if let Phase::Pausing(until) = self.phase { Some(until) } else { None };
+        let silence = self.waiting_since.map(|since| since + SILENCE_MAX);
+        let leaving = self.leaving.map(|(until, _)| until);
+        [pause, silence, leaving, self.next_ping].into_iter().flatten().min()
+    }
+
+    fn decide(&mut self, event: Event<'_>) {
+        match event {
+            Event::Start => self.effects.push(Effect::Connect),
+            Event::Connected => self.greet(),
+            Event::NotConnected(why) => self.not_connected(why),
+            Event::Line(line) => self.hear(line),
+            Event::Overlong => self.end(End::not_understood("a line without end")),
+            Event::Lost(why) => self.lost(why),
+            Event::Recalled(number) => self.recalled(number),
+            Event::Typed(question, line) => self.typed(question, line),
+            Event::EndOfInput => self.input_ends(),
+            Event::Leave => self.leave(),
+            Event::Displayed(mark) => self.displayed(mark),
+            Event::OutputClosed(None) => self.end(End::ok()),
+            Event::OutputClosed(Some(why)) => self.end(End::no_output(&why)),
+            Event::Tick => self.tick(),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.now.elapsed;
+        if let Some((until, by_interrupt)) = self.leaving
+            && now >= until
+        {
+            return self.end(End::no_farewell(by_interrupt));
+        }
+        if self.waiting_since.is_some_and(|since| now >= since + SILENCE_MAX) {
+            self.effects.push(Effect::Disconnect);
+            return self.lost(format!("no answer for {} s", SILENCE_MAX / 1000));
+        }
+        if self.next_ping.is_some_and(|at| now >= at) {
+            self.next_ping = Some(now + PING_EVERY);
+            self.waiting_since.get_or_insert(now);
+            self.say(Say::Ping);
+        }
+        if matches!(self.phase, Phase::Pausing(until) if now >= until) {
+            self.phase = Phase::Connecting;
+            self.effects.push(Effect::Connect);
+        }
+    }
+
+    fn hear(&mut self, line: &[u8]) {
+        if matches!(self.phase, Phase::Connecting | Phase::Pausing(_)) {
+            return;
+        }
+        self.waiting_since = None;
+        let Ok(line) = std::str::from_utf8(line) else {
+            return self.end(End::not_understood("bytes that are not text"));
+        };
+        if self.phase == Phase::Greeting {
+            return self.hear_greeting(line);
+        }
+        let Ok(notice) = control::decode(line) else { return self.end(End::not_understood(line)) };
+        if let Some(end) = End::by(&notice) {
+            return self.server_ends(notice, end);
+        }
+        if self.phase == Phase::Online { self.hear_online(notice) } else { self.hear_before(notice) }
+    }
+
+    /// The server has said why it closes.
+    fn server_ends(&mut self, notice: Notice, end: End) {
+        let full = matches!(notice, Notice::Full | Notice::Crowded);
+        if full && self.outage.is_some() {
+            self.effects.push(Effect::Disconnect);
+            return self.lost("no room on the server".to_owned());
+        }
+        if self.rules.errand.is_some() && notice == Notice::Goodbye {
+            let end = self.errand_end.take().unwrap_or_else(End::ok);
+            return self.end(end);
+        }
+        self.show(notice);
+        self.end(end);
+    }
+
+    fn not_connected(&mut self, why: String) {
+        if self.outage.is_some() {
+            self.lost(why);
+        } else {
+            self.end(End::cannot_connect(&why));
+        }
+    }
+
+    /// The link is dead: begins an outage, or goes on with one.
+    fn lost(&mut self, why: String) {
+        let was_greeting = self.phase == Phase::Greeting;
+        (self.waiting_since, self.next_ping) = (None, None);
+        if self.user.is_none() && self.outage.is_none() {
+            let end = if was_greeting { End::no_greeting(&why) } else { End::broken(&why) };
+            return self.end(end);
+        }
+        if let Some((_, by_interrupt)) = self.leaving {
+            return self.end(End::no_farewell(by_interrupt));
+        }
+        if !self.rules.reconnect {
+            return self.end(End::broken(&why));
+        }
+        let now = self.now.elapsed;
+        if self.outage.is_none() {
+            self.pause = PAUSES.0;
+            self.outage = Some((now, String::new()));
+            self.put(Shown::Lost(why.clone()));
+        }
+        if let Some((since, last)) = &mut self.outage {
+            *last = why;
+            if now - *since >= OUTAGE_MAX {
+                let end = End::given_up(now - *since, last);
+                return self.end(end);
+            }
+        }
+        self.phase = Phase::Pausing(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSES.1);
+    }
+
+    fn end(&mut self, end: End) {
+        self.phase = Phase::Ended;
+        (self.waiting_since, self.next_ping, self.leaving) = (None, None, None);
+        self.effects.push(Effect::End(end));
+    }
+
+    /// Sends something that is answered.
+    fn say_and_wait(&mut self, say: Say<'_>) {
+        self.waiting_since = Some(self.now.elapsed);
+        self.say(say);
+    }
+
+    fn say(&mut self, say: Say<'_>) {
+        self.effects.push(Effect::Send(say.spell()));
+    }
+
+    fn show(&mut self, notice: Notice) {
+        self.put(Shown::Notice(notice, self.now.wall));
+    }
+
+    fn put(&mut self, shown: Shown) {
+        self.marks += 1;
+        self.effects.push(Effect::Show(self.marks, shown));
+    }
+
+    fn reader(&self) -> Reader {
+        let user = self.user.as_ref().map_or(self.name.as_str(), UserName::as_str);
+        Reader { store: self.store.clone(), user: user.to_owned() }
+    }
+}
