@@ -1,8 +1,11 @@
 //! One test binary: transcripts on the pure state and over sockets, real processes, crashes,
 //! and the rules of the house.
 
+mod client;
+mod client_mind;
 mod crash;
 mod limits;
+mod notices;
 mod play;
 mod programs;
 mod pure;

@@ -26,15 +26,19 @@ impl State {
                     self.meet_store(store.as_str());
                 }
             }
+            Ok(notice) if let Some(end) = End::by(&notice) => self.server_ends(notice, end),
             _ if line.is_empty() => self.waiting_since = Some(self.now.elapsed),
-            _ => match [Notice::Full, Notice::Crowded, Notice::Stopping, Notice::LoginTimedOut]
-                .into_iter()
-                .find(|notice| in_words(notice) == line)
-                .and_then(|notice| Some((End::by(&notice)?, notice)))
-            {
-                Some((end, notice)) => self.server_ends(notice, end),
-                None => self.end(End::not_understood(line)),
-            },
+            _ => self.hear_words(line),
+        }
+    }
+
+    /// What a server says that does not wait for a greeting.
+    fn hear_words(&mut self, line: &str) {
+        let endings = [Notice::Full, Notice::Crowded, Notice::Stopping, Notice::LoginTimedOut];
+        let notice = endings.into_iter().find(|notice| in_words(notice) == line);
+        match notice.and_then(|notice| Some((End::by(&notice)?, notice))) {
+            Some((end, notice)) => self.server_ends(notice, end),
+            None => self.end(End::not_understood(line)),
         }
     }
 
@@ -145,6 +149,7 @@ impl State {
         }
         self.displayed = self.displayed.max(number);
         self.taken = self.taken.max(number);
+        self.told = self.displayed;
         let (name, shown) = (self.name.clone(), self.displayed);
         let token = self.pass.map(|pass| pass.token);
         self.phase = Phase::Trying { token: token.is_some() };

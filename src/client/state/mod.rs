@@ -193,6 +193,8 @@ pub struct State {
     tagged: u64,
     counted: u64,
     input_ended: bool,
+    /// All that came before the end of the input has been asked for, and has come.
+    fenced: Fence,
     /// A log-out was asked for by other means than a typed line: until when, and is it Ctrl-C?
     leaving: Option<(i64, bool)>,
 
@@ -204,10 +206,20 @@ pub struct State {
     /// The highest number that was given to the screen, and that has been displayed.
     taken: u64,
     displayed: u64,
+    /// The highest number that the server was told.
+    told: u64,
     present: BTreeSet<UserName>,
     /// The names that come are the first page of a list.
     first_page: bool,
     errand_end: Option<End>,
+}
+
+/// Whether all that the server had to say before a ping has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fence {
+    None,
+    Asked,
+    Passed,
 }
 
 /// How far the connection has come.
@@ -259,11 +271,13 @@ impl State {
             tagged: 0,
             counted: 0,
             input_ended: false,
+            fenced: Fence::None,
             leaving: None,
             marks: 0,
             on_the_way: VecDeque::new(),
             taken: 0,
             displayed: 0,
+            told: 0,
             present: BTreeSet::new(),
             first_page: true,
             errand_end: None,

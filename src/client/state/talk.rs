@@ -1,6 +1,6 @@
 //! Logged in: typed lines on their way there, and what comes back onto the screen.
 
-use super::{Code, Effect, End, FAREWELL_MAX, PAUSES, PING_EVERY, Phase, Question, Shown, State};
+use super::{Code, Effect, End, FAREWELL_MAX, Fence, PAUSES, PING_EVERY, Phase, Question, Shown, State};
 use crate::wire::control::Say;
 use crate::wire::line::{self, LINE_BYTES_MAX};
 use crate::wire::name::UserName;
@@ -27,7 +27,7 @@ impl State {
     pub(super) fn arrive(&mut self, user: UserName, pass: Pass) {
         self.phase = Phase::Online;
         (self.pass, self.refused, self.tagged) = (Some(pass), false, 0);
-        (self.pause, self.first_page) = (PAUSES.0, true);
+        (self.pause, self.first_page, self.fenced) = (PAUSES.0, true, Fence::None);
         self.next_ping = Some(self.now.elapsed + PING_EVERY);
         self.present.clear();
         self.effects.push(Effect::NobodyPresent);
@@ -35,8 +35,8 @@ impl State {
             Some((since, _)) => {
                 self.put(Shown::Back(self.now.elapsed - since));
                 // The screen may have displayed more while the link was down.
-                if self.displayed > 0 {
-                    self.say(Say::Seen(self.displayed));
+                if self.displayed > self.told {
+                    self.confirm();
                 }
             }
             None if self.rules.errand.is_none() => self.show(Notice::Welcome { user: user.clone(), pass: None }),
@@ -146,14 +146,21 @@ impl State {
         }
     }
 
-    /// At the end of the input, with every answer there: leave as one would by hand.
+    /// At the end of the input, with every answer there: leave as one would by hand. Out of a
+    /// pipe, only when what waited for us has come, is displayed and confirmed.
     fn log_out_when_done(&mut self) {
-        if self.input_ended && self.pending.is_empty() && self.phase == Phase::Online {
-            if self.rules.person {
-                self.leaving = Some((self.now.elapsed + FAREWELL_MAX, false));
-            }
-            self.queue(0, "logout".to_owned());
+        if !self.input_ended || !self.pending.is_empty() || self.phase != Phase::Online {
+            return;
         }
+        if self.rules.person {
+            self.leaving = Some((self.now.elapsed + FAREWELL_MAX, false));
+        } else if self.fenced == Fence::None {
+            self.fenced = Fence::Asked;
+            return self.say_and_wait(Say::Ping);
+        } else if self.fenced == Fence::Asked || !self.on_the_way.is_empty() {
+            return;
+        }
+        self.queue(0, "logout".to_owned());
     }
 
     pub(super) fn leave(&mut self) {
@@ -173,7 +180,12 @@ impl State {
         match notice {
             Notice::Said(letter) => self.show_letter(letter),
             Notice::Done(tag) => self.done(tag),
-            Notice::Pong => {}
+            Notice::Pong => {
+                if self.fenced == Fence::Asked {
+                    self.fenced = Fence::Passed;
+                }
+                self.log_out_when_done();
+            }
             Notice::Hello { .. } | Notice::AskName | Notice::AskPassword | Notice::Welcome { .. } => {
                 self.end(End::not_understood("a log-in after the log-in"));
             }
@@ -231,8 +243,14 @@ impl State {
         self.displayed = number;
         self.effects.push(Effect::Remember(self.reader(), number));
         if self.phase == Phase::Online {
-            self.say(Say::Seen(number));
+            self.confirm();
+            self.log_out_when_done();
         }
+    }
+
+    fn confirm(&mut self) {
+        self.told = self.displayed;
+        self.say(Say::Seen(self.displayed));
     }
 
     fn done(&mut self, tag: Tag) {

@@ -1,0 +1,306 @@
+//! The client program out of a pipe: what it prints, how it ends, what it remembers.
+
+use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::programs::House;
+use crate::socket::PATIENCE;
+
+pub(crate) const ACCOUNTS: &str = "hans falcon\nyoda wise\nluke skywalker\n";
+
+/// The client as a process, its output read with a time-out; killed when dropped.
+pub(crate) struct Piped {
+    child: Child,
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: BufReader<UnixStream>,
+    stderr: std::fs::File,
+}
+
+/// What is left of it.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A client program with this state folder.
+pub(crate) fn program(state: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_client"));
+    command.args(arguments).env("XDG_STATE_HOME", state).env("TZ", "UTC").env("TERM", "xterm");
+    for name in ["NO_COLOR", "CHINWAG_PASSWORD", "RUST_LOG"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+impl Piped {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        ours.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let stderr = tempfile::tempfile().expect("a file");
+        command.stdin(Stdio::piped()).stdout(OwnedFd::from(theirs)).stderr(stderr.try_clone().expect("a descriptor"));
+        let mut child = command.spawn().expect("the program starts");
+        let stdin = child.stdin.take();
+        Self { child, stdin, stdout: BufReader::new(ours), stderr }
+    }
+
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.stdin.as_mut().expect("still open").write_all(text.as_bytes()).expect("it reads");
+    }
+
+    pub(crate) fn read_line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("a line in time");
+        line.trim_end().to_owned()
+    }
+
+    /// Reads up to a line that is this one.
+    pub(crate) fn wait_for(&mut self, wanted: &str) {
+        loop {
+            let line = self.read_line();
+            assert_ne!(line, "", "{wanted:?} never came: {}", self.complaints());
+            if line == wanted {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        // It may have ended by itself; then nobody gets the signal.
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    fn complaints(&mut self) -> String {
+        let mut stderr = String::new();
+        self.stderr.rewind().expect("a file");
+        self.stderr.read_to_string(&mut stderr).expect("UTF-8");
+        stderr
+    }
+
+    /// Ends its input and waits until it has ended.
+    pub(crate) fn end(mut self) -> Left {
+        self.stdin = None;
+        let mut stdout = String::new();
+        self.stdout.read_to_string(&mut stdout).expect("it ends in time");
+        let code = self.child.wait().expect("it was started").code();
+        Left { code, stdout, stderr: self.complaints() }
+    }
+}
+
+impl Drop for Piped {
+    fn drop(&mut self) {
+        // Fails only if it has been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// Runs the client to its end over this input.
+fn run(state: &TempDir, arguments: &[&str], input: &str) -> Left {
+    let mut client = Piped::start(program(state.path(), arguments));
+    // A client that has ended takes no more.
+    let _ = client.stdin.as_mut().map(|stdin| stdin.write_all(input.as_bytes()));
+    client.end()
+}
+
+/// A server that sends this to everybody, greets as ours does if need be, and closes.
+fn pretender(lines: &'static [u8]) -> (SocketAddr, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let serve = move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+        let _ = stream.write_all(lines).and_then(|()| stream.shutdown(Shutdown::Write));
+        let _ = stream.read_to_end(&mut Vec::new());
+    };
+    (address, thread::spawn(serve))
+}
+
+#[test]
+fn a_script_gets_one_line_per_event_and_no_prompts() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    let left = run(&state, &[&port], "hans\nfalcon\nmessage yoda hi\nwhoelse\nmessage yoda two  spaces\n\nfoo");
+    let lines: Vec<&str> = left.stdout.lines().collect();
+    assert_eq!(lines[0], "Welcome to chinwag, hans! Type help for the commands");
+    assert_eq!(lines[1], "yoda is offline (never online yet), message stored");
+    assert_eq!(lines[2], "Nobody else");
+    assert_eq!(lines[4..], ["Error. Invalid command foo (try help)", "Goodbye"]);
+    assert_eq!((left.code, left.stderr.as_str()), (Some(0), ""));
+    // Shown once, wherever the next visit is made from: the server heard that it was shown.
+    for (folder, count) in [(&state, 2), (&state, 0), (&folder(), 0)] {
+        let left = run(folder, &["127.0.0.1", &port], "yoda wise\n");
+        let said = left.stdout.lines().filter(|line| line.contains("] hans: ")).count();
+        assert_eq!((left.code, said), (Some(0), count), "{left:?}");
+    }
+}
+
+#[test]
+fn json_is_one_object_per_line() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    let left = run(&state, &[&port, "--json"], "hans falcon\nmessage yoda \"hi\\\"\nwhoelse\nnonsense\n");
+    let lines: Vec<&str> = left.stdout.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            r#"{"event":"welcome","user":"hans"}"#,
+            r#"{"event":"stored","to":"yoda"}"#,
+            r#"{"event":"done","line":1}"#,
+            r#"{"event":"nobody"}"#,
+            r#"{"event":"done","line":2}"#,
+            r#"{"event":"refused","reason":"invalid-command","text":"Invalid command nonsense (try help)"}"#,
+            r#"{"event":"done","line":3}"#,
+            r#"{"event":"goodbye"}"#,
+        ]
+    );
+    let left = run(&state, &["--json", &port], "yoda wise\n");
+    let said = left.stdout.lines().find(|line| line.contains(r#""event":"said""#)).expect("it was stored");
+    assert!(said.contains(r#""from":"hans","text":"\"hi\\\"","sent":"20"#), "{said}");
+    assert!(said.ends_with(r#"Z","road":"mail"}"#), "{said}");
+}
+
+#[test]
+fn two_users_share_a_state_folder() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    let mut clients = ["hans falcon\n", "yoda wise\n"].map(|login| {
+        let mut client = Piped::start(program(state.path(), &[&port]));
+        client.type_in(login);
+        assert!(client.read_line().starts_with("Welcome"));
+        client
+    });
+    assert_eq!(clients[0].read_line(), "yoda logged in");
+    for number in 0..20 {
+        clients[0].type_in(&format!("message yoda {number}\n"));
+        clients[1].type_in(&format!("message hans {number}\n"));
+        assert_eq!(clients[0].read_line(), format!("yoda: {number}"));
+        assert_eq!(clients[1].read_line(), format!("hans: {number}"));
+    }
+    let [hans, yoda] = clients;
+    let left = yoda.end();
+    assert_eq!((left.code, left.stdout.as_str()), (Some(0), "Goodbye\n"), "{}", left.stderr);
+    assert_eq!(hans.end().stdout, "yoda logged out\nGoodbye\n");
+    // Nothing comes again to either.
+    for login in ["hans falcon\n", "yoda wise\n"] {
+        assert_eq!(run(&state, &[&port], login).stdout.lines().count(), 2, "{login}");
+    }
+}
+
+#[test]
+fn every_way_to_end_has_its_code_and_says_why() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    let code = |input: &str| {
+        let left = run(&state, &[&port], input);
+        let said = left.stderr.starts_with("error: ") && left.stderr.contains("\nhint: ");
+        assert!(said || left.code == Some(0), "{left:?}");
+        left.code
+    };
+    assert_eq!(code("hans falcon\nlogout\nwhoelse\n"), Some(0));
+    assert_eq!(code(""), Some(1));
+    assert_eq!(code("hans\n"), Some(1));
+    assert_eq!(code("obi\nwan\nkenobi\n"), Some(4));
+    assert_eq!(code("hans\nwrong\n"), Some(4));
+    let mut hans = Piped::start(program(state.path(), &[&port]));
+    hans.type_in("hans falcon\n");
+    hans.read_line();
+    assert_eq!(code("hans falcon\n"), Some(6));
+    assert_eq!(code("luke\na\nb\nc\n"), Some(5));
+    assert_eq!(code("luke skywalker\n"), Some(5));
+    server.stop();
+    hans.wait_for("The server is stopping, goodbye");
+    let left = hans.end();
+    assert_eq!(left.code, Some(10), "{left:?}");
+    assert!(left.stderr.starts_with("error: "), "{left:?}");
+    // Nobody listens there any more.
+    assert_eq!(code("hans falcon\n"), Some(3));
+    assert_eq!(run(&state, &["--color=sometimes", &port], "").code, Some(2));
+    assert_eq!(run(&state, &[], "").code, Some(2));
+    let (address, thread) = pretender(b"220 mail.example.org ESMTP\r\n");
+    assert_eq!(run(&state, &[&address.port().to_string()], "").code, Some(9));
+    thread.join().expect("it served");
+    let (address, thread) = pretender(b"Username: \nError. The server is full, try again later\n");
+    assert_eq!(run(&state, &[&address.port().to_string()], "").code, Some(1));
+    thread.join().expect("it served");
+    let (address, thread) = pretender(b"hello chinwag/1 S\nask name\nask password\ngarbage\n");
+    assert_eq!(run(&state, &[&address.port().to_string()], "hans falcon\n").code, Some(9));
+    thread.join().expect("it served");
+}
+
+#[test]
+fn a_silent_user_is_logged_out_with_a_code_of_its_own() {
+    let state = folder();
+    let (address, thread) = pretender(b"hello chinwag/1 S\nask name\nask password\nwelcome hans 1 0a\ntimed-out 1\n");
+    let left = run(&state, &[&address.port().to_string()], "hans falcon\n");
+    assert!(left.stdout.ends_with("You timed out: no command for 1 s\n"), "{left:?}");
+    assert_eq!(left.code, Some(7));
+    thread.join().expect("it served");
+}
+
+#[test]
+fn a_signal_logs_out() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut hans = Piped::start(program(state.path(), &[&port]));
+        hans.type_in("hans falcon\n");
+        hans.read_line();
+        hans.signal(signal);
+        hans.wait_for("Goodbye");
+        assert_eq!(hans.end().code, Some(0));
+    }
+}
+
+#[test]
+fn an_errand_is_one_message() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    let send = |password: Option<&str>, more: &[&str], to: &str| {
+        let base = ["send", "127.0.0.1", &port, "--user", "hans", to, "the lab is open"];
+        let mut command = program(state.path(), &[&base[..], more].concat());
+        if let Some(password) = password {
+            command.env("CHINWAG_PASSWORD", password);
+        }
+        Piped::start(command).end()
+    };
+    let left = send(Some("falcon"), &[], "yoda");
+    assert_eq!(left.stdout, "yoda is offline (never online yet), message stored\n");
+    assert_eq!((left.code, left.stderr.as_str()), (Some(0), ""));
+    let left = send(Some("falcon"), &["--json"], "yoda");
+    assert_eq!((left.code, left.stdout.as_str()), (Some(0), "{\"event\":\"stored\",\"to\":\"yoda\"}\n"));
+    let left = send(Some("falcon"), &[], "obi");
+    assert_eq!((left.code, left.stdout.as_str()), (Some(8), ""));
+    assert!(left.stderr.starts_with("error: Invalid user obi\nhint: "), "{left:?}");
+    assert_eq!(send(Some("wrong"), &[], "yoda").code, Some(4));
+    assert_eq!(send(None, &[], "yoda").code, Some(2));
+    let file = state.path().join("password");
+    std::fs::write(&file, "falcon\n").expect("a file");
+    let file = file.to_str().expect("UTF-8");
+    assert_eq!(send(None, &["--password-file", file], "yoda").code, Some(0));
+    assert_eq!(run(&state, &[&port], "yoda wise\nblock hans\n").code, Some(0));
+    assert_eq!(send(Some("falcon"), &[], "yoda").code, Some(8));
+    let mut hans = Piped::start(program(state.path(), &[&port]));
+    hans.type_in("hans falcon\n");
+    hans.read_line();
+    assert_eq!(send(Some("falcon"), &[], "luke").code, Some(6));
+}

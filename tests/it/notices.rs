@@ -1,0 +1,153 @@
+//! Everything the server can say, in both dialects: `tests/notices.txt`, for people to read.
+//! `UPDATE=1` writes it anew. And every control line says all that its notice said.
+
+use std::path::Path;
+
+use chinwag::wire::command::COMMANDS;
+use chinwag::wire::name::{NameError, Text, UserName};
+use chinwag::wire::text::Speller;
+use chinwag::wire::{Ago, Letter, Notice, Pass, Refusal, Road, Tag, control};
+
+fn name(word: &str) -> UserName {
+    UserName::parse(word).expect("legal")
+}
+
+/// 2 March 2026, 09:00 UTC.
+const NINE: i64 = 1_772_442_000_000;
+
+/// At least one of each kind; a test below makes sure of that.
+fn notices() -> Vec<Notice> {
+    let ago = Ago { wall: NINE, millis: 300_000 };
+    let letter = |from, road| {
+        Notice::Said(Letter { number: 7, from: name(from), text: Text::harmless("two  words "), sent: NINE, road })
+    };
+    let mut all = vec![
+        Notice::Hello { store: Text::harmless("1f") },
+        Notice::Done(Tag { session: 5, line: 2 }),
+        Notice::Pong,
+        Notice::AskName,
+        Notice::AskPassword,
+        Notice::NewUser(name("obiwan")),
+        Notice::WrongPassword { tries: 2 },
+        Notice::WrongPassword { tries: 1 },
+        Notice::JustLocked { seconds: 60 },
+        Notice::JustLocked { seconds: 0 },
+        Notice::StillLocked { seconds: 42 },
+        Notice::AlreadyOnline { user: name("hans"), idle: 7_000 },
+        Notice::Welcome { user: name("hans"), pass: None },
+        Notice::Welcome { user: name("hans"), pass: Some(Pass { session: 5, token: 0xabc }) },
+        Notice::PromptEnd,
+        Notice::Goodbye,
+        Notice::TimedOut { seconds: 120 },
+        Notice::LoginTimedOut,
+        Notice::Stopping,
+        Notice::Full,
+        Notice::Crowded,
+        Notice::TooSlow,
+        Notice::TooManyNames,
+        letter("hans", Road::Live),
+        letter("hans", Road::Mail),
+        letter("hans", Road::Again),
+        letter("hans:", Road::Live),
+        letter("[02/03/26", Road::Live),
+        Notice::Waiting { count: 1 },
+        Notice::Waiting { count: 2 },
+        Notice::Stored { to: name("luke"), seen: Some(ago) },
+        Notice::Stored { to: name("luke"), seen: None },
+        Notice::SomeSkipped,
+        Notice::Arrived(name("yoda")),
+        Notice::Arrived(name("hans:")),
+        Notice::Left(name("yoda")),
+        Notice::Names(vec![name("luke"), name("yoda")]),
+        Notice::Nobody,
+        Notice::Blocked(name("vader")),
+        Notice::Unblocked(name("vader")),
+        Notice::Online { user: name("luke"), since: ago, idle: 130_000 },
+        Notice::Offline { user: name("luke"), seen: ago },
+        Notice::NeverOnline(name("luke")),
+        Notice::HelpAll,
+        Notice::Help(&COMMANDS[4]),
+    ];
+    all.extend(refusals().into_iter().map(Notice::Refused));
+    all
+}
+
+fn refusals() -> Vec<Refusal> {
+    vec![
+        Refusal::Usage(&COMMANDS[0]),
+        Refusal::InvalidCommand(Text::harmless("hello")),
+        Refusal::NeedsClient("private"),
+        Refusal::InvalidUser(Text::harmless("obiwan")),
+        Refusal::UnknownUser,
+        Refusal::BadName(NameError::Empty),
+        Refusal::BadName(NameError::TooLong),
+        Refusal::BadName(NameError::BadCharacter),
+        Refusal::BadPassword,
+        Refusal::BadToken,
+        Refusal::NameTaken,
+        Refusal::NoAccount,
+        Refusal::Yourself("block"),
+        Refusal::Blocked(name("luke")),
+        Refusal::AlreadyBlocked(name("luke")),
+        Refusal::NotBlocked(name("luke")),
+        Refusal::MailboxFull(name("luke")),
+        Refusal::Busy,
+        Refusal::DiskFailed,
+        Refusal::LineTooLong { max: 8192 },
+        Refusal::NotUtf8,
+    ]
+}
+
+#[test]
+fn the_list_of_all_notices_is_true() {
+    let speller = Speller::new(jiff::tz::TimeZone::UTC);
+    let mut list = String::from("Everything the server says: to a person, and below it to our client.\n");
+    for notice in notices() {
+        let (mut words, mut line) = (Vec::new(), Vec::new());
+        speller.spell(&notice, &mut words);
+        control::encode(&notice, &mut line);
+        for (mark, bytes) in [("", words), ("    ", line)] {
+            let text = String::from_utf8(bytes).expect("UTF-8");
+            text.lines().for_each(|line| list += &format!("{mark}{line}\n"));
+        }
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/notices.txt");
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, &list).expect("the list can be written");
+    }
+    assert_eq!(list, std::fs::read_to_string(&path).expect("the list is there"));
+}
+
+#[test]
+fn every_control_line_says_all_that_its_notice_said() {
+    for notice in notices() {
+        let mut line = Vec::new();
+        control::encode(&notice, &mut line);
+        if notice == Notice::PromptEnd {
+            assert_eq!(line, b"", "there are no prompts to end");
+            continue;
+        }
+        let line = String::from_utf8(line).expect("UTF-8");
+        let line = line.strip_suffix('\n').expect("one whole line");
+        assert!(!line.contains('\n'), "{line:?}");
+        assert_eq!(control::decode(line), Ok(notice), "{line:?}");
+    }
+}
+
+#[test]
+fn no_kind_of_notice_is_missing() {
+    // Derived from the source, so that a new kind cannot be forgotten here.
+    let source = include_str!("../../src/wire/mod.rs");
+    let listed = format!("{:?}", notices());
+    for kind in ["pub enum Notice {", "pub enum Refusal {"] {
+        let body = source.split(kind).nth(1).and_then(|rest| rest.split("\n}").next()).expect("the enum is there");
+        let variants = body.lines().filter_map(|line| {
+            let line = line.strip_prefix("    ")?;
+            let end = line.find(|c: char| !c.is_alphanumeric()).unwrap_or(line.len());
+            (line.starts_with(char::is_uppercase)).then(|| &line[..end])
+        });
+        for variant in variants {
+            assert!(listed.contains(variant), "{variant} is not in the list");
+        }
+    }
+}
