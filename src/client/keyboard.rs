@@ -271,7 +271,8 @@ impl Hinter for Assistant<'_> {
 
     /// Offers nothing; only listens.
     fn hint(&self, line: &str, at: usize, _: &Context<'_>) -> Option<String> {
-        *self.line.borrow_mut() = if self.masking { ("*".to_owned(), 0) } else { (line.to_owned(), at) };
+        let text = if self.masking { "*".repeat(line.len()) } else { line.to_owned() };
+        *self.line.borrow_mut() = (text, at);
         None
     }
 }

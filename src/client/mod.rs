@@ -4,7 +4,7 @@
 //! * `keyboard`: reads what is typed. On a terminal this is the main thread, because a signal
 //!   finds it there in whatever it waits; out of a pipe it is a thread that the end of the
 //!   process ends, for nothing else interrupts a read from a pipe.
-//! * `mind`: [`drive`], which carries out what [`state::State`] decides. Out of a pipe this is
+//! * `mind`: `Hands::drive`, which carries out what [`state::State`] decides. Out of a pipe this is
 //!   the main thread. It sends to the server itself: what a person types is little.
 //! * `screen`: the only thread that prints. It ends when the mind has.
 //!
@@ -30,7 +30,7 @@ use rustix::process::{Signal, getpid, kill_process};
 
 pub use link::{Family, Target};
 pub use memory::Memory;
-pub use screen::{Look, complain, remark};
+pub use screen::{Look, can_edit, complain, remark};
 pub use state::{Code, End, Errand};
 
 use crate::clock::Clock;
@@ -78,12 +78,6 @@ const KNOCK_EVERY: Duration = Duration::from_millis(50);
 
 /// For so long after a knock, a signal counts as its echo, in milliseconds.
 const ECHO_MAX: i64 = 200;
-
-/// Whether a person sits at a terminal on which lines can be edited.
-pub fn can_edit() -> bool {
-    let dumb = std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()));
-    !dumb && io::stdin().is_terminal() && io::stdout().is_terminal()
-}
 
 /// Runs the client to its end.
 pub fn run(options: Options) -> io::Result<End> {

@@ -4,7 +4,7 @@
 //! A thread of its own, so that a reader who takes his time with our output does not keep the
 //! mind from answering. It reports what has been written and flushed, for the confirmations.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -45,6 +45,12 @@ pub(super) enum Outlet {
     Plain,
     /// Above the line that is being typed.
     Editor(Box<dyn ExternalPrinter + Send>),
+}
+
+/// Whether a person sits at a terminal on which lines can be edited.
+pub fn can_edit() -> bool {
+    let dumb = std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()));
+    !dumb && io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
 /// Starts the thread. It ends when the sender of `things` is gone, and gives back the text that

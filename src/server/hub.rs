@@ -276,6 +276,10 @@ impl Hub {
             }
             Input::Ended(conn, end) => {
                 let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+                // A send that failed has taken the error away, and the reader took the rest for an
+                // end. Later, when both ends are sent, a connection is gone in order.
+                let is_gone = client.phase == Phase::Open && client.connection.stream.peer_addr().is_err();
+                let end = if is_gone { End::Reset } else { end };
                 client.end = Some(end);
                 let phase = client.phase;
                 if end == End::Reset {

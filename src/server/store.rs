@@ -28,7 +28,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 
 use crate::clock::Clock;
 use crate::server::credentials::Appender;
-use crate::server::state::{ConnId, Record, Remembered, RememberedUser};
+use crate::server::state::{ConnId, Record, Remembered, RememberedUser, TokenHash, Tokens};
 use crate::wire::name::{Text, UserName};
 use crate::wire::{Letter, Road, Tag};
 
@@ -88,6 +88,7 @@ CREATE TABLE damaged (                  -- messages whose crc was wrong, for a p
 ",
     "
 ALTER TABLE users ADD COLUMN token BLOB;        -- SHA-256 of what resumes the last session
+ALTER TABLE users ADD COLUMN used_token BLOB;   -- the same of the token before it, if that may be needed again
 ALTER TABLE messages ADD COLUMN session INTEGER;
 ALTER TABLE messages ADD COLUMN line INTEGER;   -- with session: the tag that the sender gave it
 CREATE UNIQUE INDEX message_tags ON messages (sender, session, line) WHERE session IS NOT NULL;
@@ -100,7 +101,7 @@ const VERSION: i64 = MIGRATIONS.len() as i64;
 const ADD_USER: &str = "INSERT INTO users (name) VALUES (?1) ON CONFLICT (name) DO NOTHING";
 const FIND_USER: &str = "SELECT id FROM users WHERE name = ?1";
 const SET_SEEN: &str = "UPDATE users SET online = ?2, last_seen = ?3 WHERE id = ?1";
-const SET_TOKEN: &str = "UPDATE users SET token = ?2 WHERE id = ?1";
+const SET_TOKEN: &str = "UPDATE users SET token = ?2, used_token = ?3 WHERE id = ?1";
 const ADD_BLOCK: &str = "INSERT INTO blocks (blocker, blocked) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const DROP_BLOCK: &str = "DELETE FROM blocks WHERE blocker = ?1 AND blocked = ?2";
 const ADD_MESSAGE: &str = "
@@ -123,7 +124,7 @@ const SET_META: &str = "
 const CLOSE_CRASHED: &str = "
     UPDATE users SET online = 0, last_seen = max(ifnull(last_seen, 0), ?1) WHERE online <> 0";
 const ALL_USERS: &str = "
-    SELECT name, last_seen, count(number), ifnull(sum(octet_length(text)), 0), ifnull(max(number), 0), id, token
+    SELECT name, last_seen, count(number), ifnull(sum(octet_length(text)), 0), ifnull(max(number), 0), id, token, used_token
     FROM users LEFT JOIN messages ON receiver = id GROUP BY id";
 const ALL_TAGS: &str = "
     SELECT sender.name, session, line, receiver.name FROM messages
@@ -554,7 +555,7 @@ fn read_all(connection: &Connection) -> rusqlite::Result<(Ids, Remembered)> {
             waiting: number(2).and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
             bytes: number(3).and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0),
             last: number(4).and_then(|last| u64::try_from(last).ok()).unwrap_or(0),
-            token: row.get_ref(6).ok().and_then(|value| value.as_blob().ok()?.try_into().ok()),
+            tokens: Tokens { latest: read_hash(row, 6), used: read_hash(row, 7) },
         });
     }
 
@@ -577,6 +578,10 @@ fn read_all(connection: &Connection) -> rusqlite::Result<(Ids, Remembered)> {
         }
     }
     Ok((ids, remembered))
+}
+
+fn read_hash(row: &Row<'_>, column: usize) -> Option<TokenHash> {
+    row.get_ref(column).ok()?.as_blob().ok()?.try_into().ok()
 }
 
 fn read_name(row: &Row<'_>, column: usize) -> Option<UserName> {
@@ -646,9 +651,9 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
             let id = ids.find_or_add(connection, user)?;
             connection.prepare_cached(SET_SEEN)?.execute(params![id, 0, wall])?;
         }
-        Record::Token { user, hash } => {
+        Record::Tokens { user, tokens } => {
             let id = ids.find_or_add(connection, user)?;
-            connection.prepare_cached(SET_TOKEN)?.execute(params![id, hash])?;
+            connection.prepare_cached(SET_TOKEN)?.execute(params![id, tokens.latest, tokens.used])?;
         }
         Record::Heartbeat { wall } => {
             connection.prepare_cached(SET_META)?.execute(params!["heartbeat", wall])?;
@@ -890,14 +895,15 @@ mod tests {
         let tag = Some(Tag { session: 7, line: 1 });
         let first = Record::Message { to: name("yoda"), letter: letter("hans", 1, "hi"), tag };
         let again = Record::Message { to: name("yoda"), letter: letter("hans", 2, "hi"), tag };
-        let token = Record::Token { user: name("hans"), hash: Some([9; 32]) };
+        let token =
+            Record::Tokens { user: name("hans"), tokens: Tokens { latest: Some([9; 32]), used: Some([8; 32]) } };
         store.commit(&[first, again, token]).unwrap();
         assert_eq!(store.page(&name("yoda"), 0).unwrap().len(), 1);
         let (_, remembered) = read_all(&store.connection).unwrap();
         assert_eq!(remembered.tags, [(name("hans"), Tag { session: 7, line: 1 }, name("yoda"))]);
-        assert_eq!(user(&remembered, "hans").token, Some([9; 32]));
-        store.commit(&[Record::Token { user: name("hans"), hash: None }]).unwrap();
-        assert_eq!(user(&read_all(&store.connection).unwrap().1, "hans").token, None);
+        assert_eq!(user(&remembered, "hans").tokens, Tokens { latest: Some([9; 32]), used: Some([8; 32]) });
+        store.commit(&[Record::Tokens { user: name("hans"), tokens: Tokens::default() }]).unwrap();
+        assert_eq!(user(&read_all(&store.connection).unwrap().1, "hans").tokens, Tokens::default());
     }
 
     #[test]
@@ -939,7 +945,7 @@ mod tests {
             waiting: 3,
             bytes: 10 + 13 + 2,
             last: 9,
-            token: None,
+            tokens: Tokens::default(),
         };
         assert_eq!(user(&remembered, "yoda"), &expected);
         assert_eq!(user(&remembered, "hans").waiting, 0);

@@ -127,8 +127,13 @@ fn visit_on(address: SocketAddr, receiver: usize, dice: &mut Dice) -> Vec<Visit>
     }
 }
 
-fn visit(mut client: Client, receiver: usize, stay: usize) -> Visit {
-    client.send(&format!("r{receiver}\npass"));
+fn visit(client: Client, receiver: usize, stay: usize) -> Visit {
+    visit_as(client, &format!("r{receiver}"), "pass", stay)
+}
+
+/// Logs in, waits for a few answers, logs out and reads to the end.
+fn visit_as(mut client: Client, name: &str, password: &str, stay: usize) -> Visit {
+    client.send(&format!("{name}\n{password}"));
     client.read_until(|all| String::from_utf8_lossy(all).contains("Welcome"));
     client.welcome = true;
     for _ in 0..stay {
@@ -137,10 +142,13 @@ fn visit(mut client: Client, receiver: usize, stay: usize) -> Visit {
     client.send("logout");
     client.read_to_end();
     let lines = client.take_whole_lines();
-    let proper = lines.last().is_some_and(|line| line == "Goodbye");
+    Visit { texts: texts(&lines), proper: lines.last().is_some_and(|line| line == "Goodbye") }
+}
+
+/// The texts among `lines`, without senders, times and padding.
+fn texts(lines: &[String]) -> Vec<String> {
     let said = lines.iter().filter_map(|line| line.split_once(": m"));
-    let texts = said.map(|(_, text)| format!("m{}", text.split(' ').next().unwrap_or_default())).collect();
-    Visit { texts, proper }
+    said.map(|(_, text)| format!("m{}", text.split(' ').next().unwrap_or_default())).collect()
 }
 
 /// One life of the server, from start to `kill -9`.
@@ -225,29 +233,27 @@ fn check_repeats(receiver: usize, visits: &[Visit]) {
     }
 }
 
-/// Every sender's texts come in the order in which they were sent.
+/// Every sender's texts come in the order in which they were sent: within a visit, and over all
+/// visits when each counts as it comes first.
 fn check_order(receiver: usize, visits: &[Visit]) {
     let mut known = BTreeSet::new();
-    let mut newest: HashMap<&str, usize> = HashMap::new();
-    for text in visits.iter().flat_map(|visit| &visit.texts) {
-        let (author, number) = text.split_once('-').expect("a sender and a number");
-        let number: usize = number.parse().expect("a whole number");
-        if known.insert(text) {
-            let before = newest.insert(author, number);
-            assert!(before < Some(number), "r{receiver} got {text} after {before:?}");
-        }
-    }
+    assert_rising(receiver, visits.iter().flat_map(|visit| &visit.texts).filter(|text| known.insert(*text)));
     for visit in visits {
-        let mut newest: HashMap<&str, usize> = HashMap::new();
-        for text in &visit.texts {
-            let (author, number) = text.split_once('-').expect("a sender and a number");
-            let before = newest.insert(author, number.parse().expect("a whole number"));
-            assert!(before < newest.get(author).copied(), "r{receiver} got {text} after {before:?} in one visit");
-        }
+        assert_rising(receiver, visit.texts.iter());
     }
 }
 
-/// Starts a server, lets `hans` (who is `s0`) do something, and kills it once that is answered.
+fn assert_rising<'a>(receiver: usize, texts: impl Iterator<Item = &'a String>) {
+    let mut newest: HashMap<&str, usize> = HashMap::new();
+    for text in texts {
+        let (author, number) = text.split_once('-').expect("a sender and a number");
+        let number = number.parse().expect("a whole number");
+        let before = newest.insert(author, number);
+        assert!(before < Some(number), "r{receiver} got {text} after {before:?}");
+    }
+}
+
+/// Starts a server, lets `hans` do something, and kills it once that is answered.
 fn kill_after(house: &House, line: &str, answer: &str) {
     let server: Server = house.serve(&[]);
     let mut client = server.connect();
@@ -277,4 +283,39 @@ fn an_answer_that_was_read_holds_after_a_kill() {
     kill_after(&house, "unblock yoda", "yoda is unblocked\n");
     let server = house.serve(&[]);
     assert!(server.script("yoda\nwise\nmessage hans hi\n").ends_with("message stored\n"));
+}
+
+/// Somebody asks to leave while what waited for him is still on its way.
+#[test]
+fn what_was_not_written_before_a_kill_is_not_lost() {
+    for stored in [20, 30, 35, 40, 60] {
+        let house = House::new("hans falcon\nvader sithlord\n");
+        let server = house.serve(&[]);
+        let mut hans = server.connect();
+        hans.log_in("hans", "falcon");
+        for number in 0..stored {
+            hans.send(&format!("message vader m0-{number} {}", "x".repeat(3000)));
+        }
+        hans.fence();
+        let answers = hans.take_lines();
+        assert_eq!(answers.iter().filter(|answer| answer.ends_with("message stored")).count(), stored);
+
+        let mut vader = Client::deaf(server.addresses[0]);
+        vader.send("vader\nsithlord\nlogout");
+        hans.read_until(|all| String::from_utf8_lossy(all).contains("vader logged in\n"));
+        // Every answer is behind a commit, and those before it.
+        for _ in 0..20 {
+            hans.send("block vader\nunblock vader");
+            hans.fence();
+        }
+        server.kill();
+
+        vader.read_to_end();
+        let got = texts(&vader.take_whole_lines());
+        let server = house.serve(&[]);
+        let rest = visit_as(server.connect(), "vader", "sithlord", 0);
+        let got: BTreeSet<&String> = got.iter().chain(&rest.texts).collect();
+        let lost: Vec<String> = (0..stored).map(|n| format!("m0-{n}")).filter(|text| !got.contains(text)).collect();
+        assert!(lost.is_empty(), "of {stored} acknowledged messages {lost:?} are lost");
+    }
 }

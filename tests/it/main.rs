@@ -2,7 +2,9 @@
 //! and the rules of the house.
 
 mod client;
+mod client_links;
 mod client_mind;
+mod client_terminal;
 mod crash;
 mod limits;
 mod notices;

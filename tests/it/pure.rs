@@ -283,8 +283,8 @@ fn describe(record: &Record) -> String {
         Record::Confirmed { user, .. } => format!("store confirmed by {user}"),
         Record::Block { by, whom } => format!("store block by {by} of {whom}"),
         Record::Unblock { by, whom } => format!("store unblock by {by} of {whom}"),
-        Record::Token { user, hash } => {
-            format!("store {} of {user}", if hash.is_some() { "token" } else { "no token" })
+        Record::Tokens { user, tokens } => {
+            format!("store {} of {user}", if tokens.latest.is_some() { "token" } else { "no token" })
         }
         Record::CameOnline { .. } | Record::WentOffline { .. } | Record::Heartbeat { .. } => String::new(),
     }

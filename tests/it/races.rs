@@ -131,6 +131,7 @@ fn a_confirmation_that_failed_does_not_delete_what_came_back_since() {
     slow.log_in(ConnId(2), "hans");
     slow.settle();
     slow.say(ConnId(2), "logout");
+    slow.tell(Event::Flushed);
     slow.fail();
     // Within the second a reset: it was perhaps not read. The disk works again.
     slow.tell(Event::Closed(ConnId(2), Parting::Cut));

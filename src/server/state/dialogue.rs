@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::lines::Fate;
 use super::mailbox::{Reading, Unconfirmed};
 use super::roster::UserId;
+use super::tokens::Tokens;
 use super::{ConnId, Effect, Notice, Parting, State, Timer};
 use crate::wire::command::{self, ParseError};
 use crate::wire::control::{Say, Unknown};
@@ -20,6 +21,9 @@ const COMMANDS_PER_MILLI: i64 = 100;
 
 /// Receivers of one text that cost as much as one command.
 const RECEIVERS_PER_COMMAND: usize = 16;
+
+/// How long a leaving user may take to read what is to be confirmed, in milliseconds.
+const WRITE_MILLIS_MAX: i64 = 10_000;
 
 /// Names in one page of a list; the next page follows when the socket has taken this one.
 const LIST_NAMES_MAX: usize = 1000;
@@ -41,6 +45,8 @@ pub(super) struct Session {
     pub(super) queued: bool,
     /// Our client: control lines, and confirmations that are proof.
     pub(super) is_ours: bool,
+    /// The last line of a leaving user, while what was sent before it is not yet written.
+    last: Option<Option<Notice>>,
     /// What our client says it has shown, until it has logged in.
     pub(super) shown: u64,
 }
@@ -79,7 +85,18 @@ pub(super) struct Visit {
 impl Session {
     pub(super) fn new(peer: IpAddr, silence: i64) -> Self {
         let stage = Stage::Name { unknown: 0 };
-        Self { peer, stage, silence, paid_until: 0, stalled: false, holds: 0, queued: false, is_ours: false, shown: 0 }
+        Self {
+            peer,
+            stage,
+            silence,
+            paid_until: 0,
+            stalled: false,
+            holds: 0,
+            queued: false,
+            is_ours: false,
+            last: None,
+            shown: 0,
+        }
     }
 
     /// Whether output waits, so that what was sent has perhaps not been written.
@@ -135,6 +152,7 @@ impl State {
 
     /// A line of our client: a control line, or a typed line with its tag.
     fn hear_ours(&mut self, conn: ConnId, user: UserId, line: &[u8]) {
+        self.forget_used_token(user);
         match std::str::from_utf8(line).map_err(|_| Unknown).and_then(Say::parse) {
             Ok(Say::Typed { tag, line }) => self.carry_out_once(conn, user, tag, line),
             Ok(Say::Seen(number)) => self.seen(conn, number),
@@ -234,6 +252,12 @@ impl State {
                 self.timers.insert((session.silence, Timer::Silence(conn)));
             }
             Stage::Online(_) => self.part(conn, Some(Notice::TimedOut { seconds: timeout / 1000 })),
+            // He does not read what was to be confirmed, so it is not.
+            Stage::Leaving(..) => {
+                if let Some(last) = session.last.take() {
+                    self.say_last(conn, last);
+                }
+            }
             _ => self.turn_out(conn, Notice::LoginTimedOut),
         }
     }
@@ -314,8 +338,10 @@ impl State {
         for conn in std::mem::take(&mut self.unfinished) {
             if let Some(session) = self.sessions.get_mut(&conn) {
                 session.queued = false;
-                if !session.stalled {
-                    self.turn_page(conn);
+                match (session.stalled, &session.stage) {
+                    (true, _) => {}
+                    (false, Stage::Leaving(..)) => self.confirm_and_close(conn),
+                    (false, _) => self.turn_page(conn),
                 }
             }
         }
@@ -347,9 +373,28 @@ impl State {
         let Some(user) = self.go(conn) else { return };
         // An end of input may be a link that died; these are not.
         if let (Some(user), Some(Notice::Goodbye | Notice::TimedOut { .. })) = (user, &last) {
-            self.set_token(user, None);
+            self.set_tokens(user, Tokens::default());
         }
-        if let Some(user) = user.filter(|user| self.confirm_mail(conn, *user)) {
+        if user.is_none() || !self.has_mail_to_confirm(conn) {
+            return self.say_last(conn, last);
+        }
+        // What was read is confirmed once it is written, and not for ever waited for.
+        let until = self.now.elapsed + WRITE_MILLIS_MAX;
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.last = Some(last);
+            session.silence = until;
+            self.timers.insert((until, Timer::Silence(conn)));
+            self.queue(conn);
+        }
+    }
+
+    /// All that was sent to a leaving user has been written.
+    fn confirm_and_close(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let (Stage::Leaving(user, _), Some(last)) = (&session.stage, session.last.take()) else { return };
+        let user = *user;
+        self.timers.remove(&(session.silence, Timer::Silence(conn)));
+        if self.confirm_mail(conn, user) {
             // Whoever left in order must not get these again, not even after a crash: the last
             // line waits until that is on the disk.
             self.forget_mail(user, Some(conn));
@@ -376,11 +421,11 @@ impl State {
     pub(super) fn close(&mut self, conn: ConnId, parting: Parting) {
         self.go(conn);
         let Some(session) = self.sessions.remove(&conn) else { return };
+        self.timers.remove(&(session.silence, Timer::Silence(conn)));
         if let Stage::Leaving(user, unconfirmed) = session.stage
-            && (parting == Parting::Cut || session.is_ours)
+            && parting == Parting::Cut
         {
-            let road = if session.is_ours { Road::Mail } else { Road::Again };
-            self.give_back(user, unconfirmed, road);
+            self.give_back(user, unconfirmed, Road::Again);
         }
     }
 
@@ -397,9 +442,16 @@ impl State {
             self.lobby.leave(conn, peer);
             return Some(None);
         };
-        session.stage = Stage::Leaving(visit.user, visit.unconfirmed);
-        self.depart(visit.user);
-        Some(Some(visit.user))
+        let Visit { user, mut unconfirmed, .. } = *visit;
+        // Our client has said what it has shown; the rest waits for it from now on, before
+        // anything that comes later.
+        let not_shown = session.is_ours.then(|| std::mem::take(&mut unconfirmed));
+        session.stage = Stage::Leaving(user, unconfirmed);
+        self.depart(user);
+        if let Some(not_shown) = not_shown {
+            self.give_back(user, not_shown, Road::Mail);
+        }
+        Some(Some(user))
     }
 
     /// Sends the last line and closes.

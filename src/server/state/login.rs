@@ -206,7 +206,7 @@ impl State {
             return self.part(conn, Some(Notice::AlreadyOnline { user: name, idle }));
         }
         let shown = self.sessions.get(&conn).map_or(0, |session| session.shown);
-        self.arrive(conn, user, shown);
+        self.arrive(conn, user, shown, None);
     }
 
     fn miss(&mut self, conn: ConnId, user: UserId) {
@@ -261,7 +261,7 @@ impl State {
             return;
         }
         match user {
-            Some(user) => self.arrive(conn, user, 0),
+            Some(user) => self.arrive(conn, user, 0, None),
             None => {
                 self.refuse(conn, Refusal::NoAccount);
                 self.ask(conn, Stage::Name { unknown: 0 });

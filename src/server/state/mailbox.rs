@@ -349,13 +349,19 @@ impl State {
         self.queue(conn);
     }
 
+    /// Whether the store still holds any of what was delivered to a leaving user.
+    pub(super) fn has_mail_to_confirm(&self, conn: ConnId) -> bool {
+        let Some(session) = self.sessions.get(&conn) else { return false };
+        let Stage::Leaving(_, unconfirmed) = &session.stage else { return false };
+        unconfirmed.read.count > 0 || unconfirmed.ring.iter().any(|delivered| delivered.stored)
+    }
+
     /// Counts everything delivered to a session as read, at its end. Whether the store holds any
     /// of it.
     pub(super) fn confirm_mail(&mut self, conn: ConnId, user: UserId) -> bool {
         let Some(session) = self.sessions.get_mut(&conn) else { return false };
         let Stage::Leaving(_, unconfirmed) = &mut session.stage else { return false };
-        // Our client says itself what it has shown.
-        let read = if session.is_ours { unconfirmed.take_read() } else { unconfirmed.take_all_read() };
+        let read = unconfirmed.take_all_read();
         if let Some(read) = &read {
             self.roster[user].mailbox.confirm(read);
         }

@@ -19,6 +19,7 @@ use std::net::IpAddr;
 
 pub use crate::server::ids::ConnId;
 pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNCONFIRMED_MAX};
+pub use tokens::Tokens;
 
 use crate::server::ids::IdMap;
 use crate::wire::name::{Text, UserName};
@@ -154,12 +155,12 @@ pub enum Record {
         /// Who was blocked.
         whom: UserName,
     },
-    /// What resumes the last session of `user`, hashed; `None`: nothing does.
-    Token {
+    /// What resumes the last session of `user`.
+    Tokens {
         /// Whose session.
         user: UserName,
-        /// SHA-256 of the token.
-        hash: Option<TokenHash>,
+        /// The tokens as hashes.
+        tokens: Tokens,
     },
     /// `user` is online from now on; after a crash the last heartbeat counts as his end.
     CameOnline {
@@ -225,8 +226,8 @@ pub struct RememberedUser {
     pub bytes: usize,
     /// The highest number that waits, 0 if none does.
     pub last: u64,
-    /// What resumes his last session, hashed.
-    pub token: Option<TokenHash>,
+    /// What resumes his last session.
+    pub tokens: Tokens,
 }
 
 /// What the operator chose.

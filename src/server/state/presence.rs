@@ -3,14 +3,15 @@
 use super::dialogue::{Stage, Visit, shown};
 use super::mailbox::Reading;
 use super::roster::UserId;
-use super::{ConnId, Effect, Notice, Record, State, Timer};
+use super::{ConnId, Effect, Notice, Record, State, Timer, TokenHash};
 use crate::wire::name::UserName;
 use crate::wire::{Ago, Refusal};
 
 impl State {
     /// A user comes online on this connection: welcome, waiting messages, presence to others.
-    /// `shown`: up to this number our client has shown everything.
-    pub(super) fn arrive(&mut self, conn: ConnId, user: UserId, shown: u64) {
+    /// `shown`: up to this number our client has shown everything. `used`: its token, if it
+    /// resumes.
+    pub(super) fn arrive(&mut self, conn: ConnId, user: UserId, shown: u64, used: Option<TokenHash>) {
         let now = self.now;
         let account = &mut self.roster[user];
         account.session = Some(conn);
@@ -23,7 +24,7 @@ impl State {
         let unread = reading.is_first();
 
         self.enter(conn, Box::new(Visit::new(user, now.elapsed, reading)));
-        self.welcome(conn, user);
+        self.welcome(conn, user, used);
         if unread {
             // Our client may have shown some of them and counts for itself.
             if !self.sessions.get(&conn).is_some_and(|session| session.is_ours) {

@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::{Index, IndexMut};
 
+use super::RememberedUser;
 use super::lines::Lines;
 use super::mailbox::Mailbox;
-use super::{RememberedUser, TokenHash};
+use super::tokens::Tokens;
 use crate::server::ids::ConnId;
 use crate::wire::name::UserName;
 use crate::wire::time::Moment;
@@ -34,7 +35,7 @@ pub(super) struct User {
     /// What our client sent and what became of it.
     pub(super) lines: Lines,
     /// What resumes the session of our client.
-    pub(super) token: Option<TokenHash>,
+    pub(super) tokens: Tokens,
 }
 
 impl User {
@@ -49,7 +50,7 @@ impl User {
             blocks: HashSet::new(),
             mailbox: Mailbox::default(),
             lines: Lines::default(),
-            token: None,
+            tokens: Tokens::default(),
         }
     }
 
@@ -109,7 +110,7 @@ impl Roster {
         let id = self.id(&user.name);
         self[id].seen = user.last_seen.map(|wall| now.recall(wall));
         self[id].mailbox = Mailbox::remembered(user.waiting, user.bytes, user.last);
-        self[id].token = user.token;
+        self[id].tokens = user.tokens;
     }
 
     /// Takes over that a line of `from` has stored a message for `to`.

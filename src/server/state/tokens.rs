@@ -2,7 +2,9 @@
 //! password.
 //!
 //! 128 random bits, kept as a hash, bound to the user, new at every log-in and every resumption,
-//! revoked by the next log-in with a password, by log-out and by time-out.
+//! revoked by the next log-in with a password, by log-out and by time-out. The link may die again
+//! before the client has read its new token; so the one that it used lives until the client says
+//! anything on the new connection.
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -12,24 +14,37 @@ use super::roster::UserId;
 use super::{ConnId, Effect, Notice, Record, State, Timer, TokenHash};
 use crate::wire::Pass;
 
+/// What resumes a user's session, hashed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// The last one given out.
+    pub latest: Option<TokenHash>,
+    /// The one that was used to get it, until it is certain that it arrived.
+    pub used: Option<TokenHash>,
+}
+
+impl Tokens {
+    fn fitting(&self, token: u128) -> Option<TokenHash> {
+        let hash = hash(token);
+        [self.latest, self.used].into_iter().flatten().find(|kept| kept.ct_eq(&hash).into())
+    }
+}
+
 impl State {
     /// `RESUME`: the link was dead, the client is not. It takes over where the old connection
     /// stands, also if the server has not noticed that this one is dead.
     pub(super) fn resume_session(&mut self, conn: ConnId, name: &str, token: u128, shown: u64) -> bool {
         let Some(user) = self.roster.find(name) else { return false };
-        let fits = self.roster[user].token.is_some_and(|kept| kept.ct_eq(&hash(token)).into());
-        if !fits {
-            return false;
-        }
+        let Some(used) = self.roster[user].tokens.fitting(token) else { return false };
         match self.roster[user].session {
-            Some(old) => self.take_over(conn, old, user, shown),
-            None => self.arrive(conn, user, shown),
+            Some(old) => self.take_over(conn, old, user, shown, used),
+            None => self.arrive(conn, user, shown, Some(used)),
         }
         true
     }
 
     /// Moves a visit to a new connection. Nobody else notices.
-    fn take_over(&mut self, conn: ConnId, old: ConnId, user: UserId, shown: u64) {
+    fn take_over(&mut self, conn: ConnId, old: ConnId, user: UserId, shown: u64, used: TokenHash) {
         let Some(session) = self.sessions.get_mut(&old) else { return };
         self.timers.remove(&(session.silence, Timer::Silence(old)));
         let Stage::Online(mut visit) = std::mem::replace(&mut session.stage, Stage::Refused) else { return };
@@ -38,7 +53,7 @@ impl State {
         visit.reading.ask_again();
         self.enter(conn, visit);
         self.roster[user].session = Some(conn);
-        self.welcome(conn, user);
+        self.welcome(conn, user, Some(used));
         self.seen(conn, shown);
         self.repeat_unconfirmed(conn);
         if self.visit(conn).is_some_and(|visit| visit.reading.is_first()) {
@@ -48,7 +63,7 @@ impl State {
     }
 
     /// Greets a user; our client also gets the means to resume.
-    pub(super) fn welcome(&mut self, conn: ConnId, user: UserId) {
+    pub(super) fn welcome(&mut self, conn: ConnId, user: UserId, used: Option<TokenHash>) {
         let name = self.roster[user].name.clone();
         let is_ours = self.sessions.get(&conn).is_some_and(|session| session.is_ours);
         let pass = is_ours.then(|| {
@@ -56,16 +71,22 @@ impl State {
             self.next_number += 1;
             Pass { session, token: (self.random.0)() }
         });
-        self.set_token(user, pass.map(|pass| hash(pass.token)));
+        self.set_tokens(user, Tokens { latest: pass.map(|pass| hash(pass.token)), used });
         self.send(conn, Notice::Welcome { user: name, pass });
     }
 
-    /// Keeps, replaces or revokes a token.
-    pub(super) fn set_token(&mut self, user: UserId, token: Option<TokenHash>) {
-        if self.roster[user].token != token {
-            self.roster[user].token = token;
+    /// The client has spoken, so it has read its new token. The store need not hear of that: until
+    /// the next token it may take the used one for good after a crash.
+    pub(super) fn forget_used_token(&mut self, user: UserId) {
+        self.roster[user].tokens.used = None;
+    }
+
+    /// Keeps, replaces or revokes what resumes a session.
+    pub(super) fn set_tokens(&mut self, user: UserId, tokens: Tokens) {
+        if self.roster[user].tokens != tokens {
+            self.roster[user].tokens = tokens;
             let user = self.roster[user].name.clone();
-            self.store_quietly(Record::Token { user, hash: token });
+            self.store_quietly(Record::Tokens { user, tokens });
         }
     }
 }
