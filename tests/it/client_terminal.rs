@@ -25,6 +25,9 @@ const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 const UP: &str = "\x1b[A";
 
+/// What the editor writes when it is left.
+const EDITOR_LEFT: &str = "\x1b[?2004l";
+
 /// A client on a terminal, started by a shell that keeps the terminal when the client has ended.
 struct Terminal {
     _session: OsSession,
@@ -238,6 +241,8 @@ fn ctrl_c_clears_the_line_first_and_then_logs_out() {
     terminal.type_in("message nobody oops");
     terminal.wait_for("oops");
     terminal.type_in(CTRL_C);
+    // Keys that come together with Ctrl-C go with the line: wait until the editor starts anew.
+    terminal.wait_for(EDITOR_LEFT);
     terminal.wait_for("> ");
     terminal.type_in("whoelse\r");
     terminal.wait_for("Nobody else");

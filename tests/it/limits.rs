@@ -107,3 +107,29 @@ fn a_long_list_comes_in_pages_before_the_next_answer() {
     assert_eq!(seen, want);
     assert_eq!(say(&mut stage, asker, "whoelse now"), [format!("{asker}< Error. Usage: whoelse")]);
 }
+
+#[test]
+fn our_client_confirms_page_by_page_and_its_ping_is_answered_after_them() {
+    let mut stage = Pure::new(&SETUP);
+    say(&mut stage, 'a', "yoda wise");
+    let sent = 3 * UNCONFIRMED_MAX + 5;
+    for number in 0..sent {
+        say(&mut stage, 'a', &format!("message hans {number}"));
+    }
+    for line in ["HELLO chinwag/1 line", "LOGIN hans 0"] {
+        say(&mut stage, 'b', line);
+    }
+    let mut seen = say(&mut stage, 'b', "falcon");
+    seen.extend(say(&mut stage, 'b', "PING"));
+    // Each page is confirmed by its last number; only then comes the next.
+    let mut shown: Vec<String> = Vec::new();
+    while let Some(last) = seen.iter().rev().find(|line| line.starts_with("b< said ")) {
+        let number = last.split(' ').nth(2).expect("a number").to_owned();
+        let page = seen.iter().filter(|line| line.starts_with("b< said "));
+        shown.extend(page.map(|line| line.rsplit(' ').next().expect("a text").to_owned()));
+        assert_eq!(shown.len() == sent, seen.iter().any(|line| line == "b< pong"), "{seen:?}");
+        seen = say(&mut stage, 'b', &format!("SEEN {number}"));
+    }
+    let numbers: Vec<String> = (0..sent).map(|number| number.to_string()).collect();
+    assert_eq!(shown, numbers);
+}

@@ -59,6 +59,7 @@ fn sources(folder: &str) -> Vec<Source> {
 #[test]
 fn the_mind_and_the_words_are_pure() {
     let mut rooms = sources("src/wire");
+    rooms.extend(sources("src/client/state"));
     rooms.extend(sources("src/server/state"));
     for source in rooms {
         let code = code(&source.text);

@@ -78,6 +78,8 @@ pub(super) struct Visit {
     pub(super) active: i64,
     pub(super) unconfirmed: Unconfirmed,
     pub(super) reading: Reading,
+    /// A `PING` waits for what waited at log-in.
+    pub(super) pong_due: bool,
     /// What is left of a long list, last name first.
     list: Vec<UserName>,
 }
@@ -118,7 +120,7 @@ impl Session {
 
 impl Visit {
     pub(super) fn new(user: UserId, now: i64, reading: Reading) -> Self {
-        Self { user, active: now, unconfirmed: Unconfirmed::default(), reading, list: Vec::new() }
+        Self { user, active: now, unconfirmed: Unconfirmed::default(), reading, pong_due: false, list: Vec::new() }
     }
 }
 
@@ -158,10 +160,29 @@ impl State {
             Ok(Say::Seen(number)) => self.seen(conn, number),
             Ok(Say::Ping) => {
                 self.charge_line(conn);
-                self.send(conn, Notice::Pong);
+                self.pong(conn);
             }
             _ => self.command(conn, user, line),
         }
+    }
+
+    /// Answers `PING`, after what waited at log-in: so a script that pings gets its messages before
+    /// it leaves, as netcat's does.
+    fn pong(&mut self, conn: ConnId) {
+        match self.visit(conn) {
+            Some(visit) if visit.reading.is_first() => visit.pong_due = true,
+            _ => self.send(conn, Notice::Pong),
+        }
+    }
+
+    /// What waited at log-in has been sent, or cannot be read now.
+    pub(super) fn first_is_read(&mut self, conn: ConnId) {
+        let Some(visit) = self.visit(conn) else { return };
+        visit.reading.end_first();
+        if std::mem::take(&mut visit.pong_due) {
+            self.send(conn, Notice::Pong);
+        }
+        self.resume(conn);
     }
 
     /// A line that may have come before on a connection that died.
@@ -295,7 +316,8 @@ impl State {
             return;
         }
         let waits = match &session.stage {
-            Stage::Online(visit) => !visit.list.is_empty() || visit.reading.is_first(),
+            // Our client is heard while it reads: it confirms each page before the next.
+            Stage::Online(visit) => !visit.list.is_empty() || (visit.reading.is_first() && !session.is_ours),
             stage => matches!(stage, Stage::Enrolling),
         };
         if !waits {

@@ -89,6 +89,11 @@ impl Reading {
         self.asked = None;
     }
 
+    /// What waited at log-in is no longer waited for.
+    pub(super) fn end_first(&mut self) {
+        self.first = None;
+    }
+
     /// Whether what waited at log-in is still to come.
     pub(super) fn is_first(&self) -> bool {
         self.first.is_some()
@@ -209,7 +214,8 @@ impl State {
             }
         }
         self.charge_receivers(conn, receivers.len());
-        let letter = self.write(from, text);
+        // Without a number: it is not confirmed, and must not seem to confirm what still waits.
+        let letter = Letter { number: 0, ..self.write(from, text) };
         self.cast(receivers, Notice::Said(letter));
         let answer = skipped.then_some(Notice::SomeSkipped);
         self.line_done(from, answer.clone());
@@ -322,9 +328,8 @@ impl State {
         let Some(visit) = self.visit(conn) else { return };
         let asked = visit.reading.asked.take();
         let Some(page) = page else {
-            visit.reading.first = None;
             self.unread.push(conn);
-            return self.resume(conn);
+            return self.first_is_read(conn);
         };
         visit.reading.upto = match page.last() {
             Some(last) => last.number,
@@ -342,9 +347,8 @@ impl State {
             self.deliver(conn, letter, true);
         }
         self.forget_read(conn);
-        if first_is_read && let Some(visit) = self.visit(conn) {
-            visit.reading.first = None;
-            self.resume(conn);
+        if first_is_read {
+            self.first_is_read(conn);
         }
         self.queue(conn);
     }

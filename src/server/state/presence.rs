@@ -26,11 +26,12 @@ impl State {
         self.enter(conn, Box::new(Visit::new(user, now.elapsed, reading)));
         self.welcome(conn, user, used);
         if unread {
-            // Our client may have shown some of them and counts for itself.
+            // Our client may have shown some of them and counts for itself; and it must be heard,
+            // because it confirms each page before it gets the next.
             if !self.sessions.get(&conn).is_some_and(|session| session.is_ours) {
                 self.send(conn, Notice::Waiting { count: waiting });
+                self.effects.push(Effect::Pause(conn));
             }
-            self.effects.push(Effect::Pause(conn));
             self.queue(conn);
         }
         self.store_quietly(Record::CameOnline { user: name.clone(), wall: now.wall });

@@ -51,14 +51,12 @@ impl State {
         self.effects.push(Effect::Close { conn: old, watch: false });
         // A page on its way to the old connection will not find it.
         visit.reading.ask_again();
+        visit.pong_due = false;
         self.enter(conn, visit);
         self.roster[user].session = Some(conn);
         self.welcome(conn, user, Some(used));
         self.seen(conn, shown);
         self.repeat_unconfirmed(conn);
-        if self.visit(conn).is_some_and(|visit| visit.reading.is_first()) {
-            self.effects.push(Effect::Pause(conn));
-        }
         self.queue(conn);
     }
 
