@@ -6,7 +6,7 @@
 //! | event | fields |
 //! |---|---|
 //! | `welcome` | `user`: who we are |
-//! | `said` | `number`: rises, unique in a store; `from`; `text`; `sent`; `road`: `live`, `mail` (stored before) or `again` (stored, perhaps repeated) |
+//! | `said` | `number`: rises, unique in a store, 0 for a broadcast; `from`; `text`; `sent`; `road`: `live`, `mail` (stored before) or `again` (stored, perhaps repeated) |
 //! | `waiting` | `count`: so many stored messages follow |
 //! | `stored` | `to`; `seen`?: when he was last online |
 //! | `some-skipped` | none: a broadcast did not reach somebody |
