@@ -3,22 +3,32 @@
 use std::path::{Path, PathBuf};
 
 /// What the mind and the words must not touch, and how it would be spelled.
-const IMPURE: [&str; 16] = [
+const IMPURE: [&str; 26] = [
     "std::fs",
+    "std::env",
+    "std::process",
     "std::net::Tcp",
     "TcpStream",
     "TcpListener",
     "UdpSocket",
+    "UnixStream",
     "std::thread",
+    "std::sync::mpsc",
     "std::io::Read",
+    "std::io::stdin",
     "crossbeam_channel",
     "Instant",
     "SystemTime",
+    "Zoned::now",
+    "Timestamp::now",
+    "TimeZone::system",
+    "getrandom",
     "Mutex",
     "RwLock",
     "Atomic",
     "rusqlite",
     "socket2",
+    "rustix",
     "log::",
 ];
 
