@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
@@ -20,8 +21,11 @@ pub(super) const READER_STACK_BYTES: usize = 64 * 1024;
 /// Read at once from a quiet client, in bytes, on the stack: an idle client costs no more.
 const SMALL_READ_BYTES: usize = 1024;
 
-/// Read at once from a busy client, in bytes, on the heap for as long as reads need it.
+/// Read at once from a busy client, in bytes, on the heap until the client has been quiet.
 const LARGE_READ_BYTES: usize = 16 * 1024;
+
+/// How long a busy client must be quiet before its large buffer is given back.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// One client's socket, shared by its reader, the hub and the flusher: one descriptor.
 #[derive(Debug)]
@@ -118,12 +122,12 @@ fn read_to_end(conn: ConnId, connection: &Connection, hub: &Sender<Input>) -> Re
     let hand_over = |bytes: &[u8]| hub.send(Input::Bytes(conn, Chunk::new(bytes))).map_err(|_| HubGone);
     let mut stream = &connection.stream;
     let mut small = [0; SMALL_READ_BYTES];
-    let mut large = Vec::new();
+    let mut large = None;
     // The start of a line whose end has not come.
     let mut started: Vec<u8> = Vec::new();
     loop {
-        let is_small = large.is_empty();
-        let buffer = if is_small { &mut small[..] } else { &mut large[..] };
+        let buffer = large.as_deref_mut().unwrap_or(&mut small[..]);
+        let size = buffer.len();
         let bytes = match stream.read(buffer) {
             Ok(0) => {
                 if !started.is_empty() {
@@ -133,6 +137,11 @@ fn read_to_end(conn: ConnId, connection: &Connection, hub: &Sender<Input>) -> Re
             }
             Ok(count) => &buffer[..count],
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == ErrorKind::WouldBlock && large.is_some() => {
+                large = None;
+                let _ = stream.set_read_timeout(None);
+                continue;
+            }
             Err(_) => return Ok(End::Reset),
         };
         match bytes.iter().rposition(|&byte| byte == b'\n') {
@@ -153,10 +162,8 @@ fn read_to_end(conn: ConnId, connection: &Connection, hub: &Sender<Input>) -> Re
             }
             None => started.extend_from_slice(bytes),
         }
-        if is_small && bytes.len() == SMALL_READ_BYTES {
-            large = vec![0; LARGE_READ_BYTES];
-        } else if bytes.len() < SMALL_READ_BYTES {
-            large = Vec::new();
+        if bytes.len() == size && large.is_none() && stream.set_read_timeout(Some(QUIET)).is_ok() {
+            large = Some(vec![0; LARGE_READ_BYTES]);
         }
         while connection.held.load(Ordering::Acquire) {
             thread::park();

@@ -35,7 +35,7 @@ impl LineCutter {
             self.spent = false;
         }
         loop {
-            let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+            let Some(end) = memchr::memchr(b'\n', input) else {
                 return self.keep(std::mem::take(input));
             };
             let (head, rest) = input.split_at(end);

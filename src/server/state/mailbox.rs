@@ -153,7 +153,8 @@ impl Unconfirmed {
 
     /// What may be deleted from the store: asked once per run of stored texts, not for each.
     fn take_run(&mut self) -> Option<Read> {
-        let more_to_come = self.ring.front().is_some_and(|oldest| oldest.stored);
+        // In this order: the oldest text has long left the processor's cache.
+        let more_to_come = self.read.count > 0 && self.ring.front().is_some_and(|oldest| oldest.stored);
         if more_to_come { None } else { self.take_read() }
     }
 
