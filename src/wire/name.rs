@@ -3,12 +3,17 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use arrayvec::ArrayString;
+
 /// Longest user or group name, in bytes; a longer one is refused with the reason.
 pub const NAME_BYTES_MAX: usize = 32;
 
 /// A legal user name: 1 to 32 printable ASCII characters, no space.
+///
+/// Held in place, not on the heap: a name is copied with every message, and looked up with every
+/// command.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UserName(Arc<str>);
+pub struct UserName(ArrayString<NAME_BYTES_MAX>);
 
 /// Why a word cannot be a user name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +31,10 @@ impl UserName {
     pub fn parse(word: &str) -> Result<Self, NameError> {
         if word.is_empty() {
             Err(NameError::Empty)
-        } else if word.len() > NAME_BYTES_MAX {
-            Err(NameError::TooLong)
-        } else if !word.bytes().all(|byte| byte.is_ascii_graphic()) {
+        } else if word.len() <= NAME_BYTES_MAX && !word.bytes().all(|byte| byte.is_ascii_graphic()) {
             Err(NameError::BadCharacter)
         } else {
-            Ok(Self(word.into()))
+            ArrayString::from(word).map(Self).map_err(|_| NameError::TooLong)
         }
     }
 
