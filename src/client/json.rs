@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `welcome` | `user`: who we are |
 //! | `said` | `number`: rises, unique in a store, 0 for a broadcast; `from`; `text`; `sent`; `road`: `live`, `mail` (stored before) or `again` (stored, perhaps repeated) |
+//! | `said-general`, `said-group` | the same; with `group` |
 //! | `waiting` | `count`: so many stored messages follow |
 //! | `stored` | `to`; `seen`?: when he was last online |
 //! | `some-skipped` | none: a broadcast did not reach somebody |
@@ -37,7 +38,7 @@ use jiff::tz::TimeZone;
 use super::state::Shown;
 use crate::wire::control;
 use crate::wire::text::Speller;
-use crate::wire::{Letter, Notice, Road};
+use crate::wire::{Letter, Notice, Road, Scope};
 
 /// The object for one thing to be shown, if it has one.
 pub(super) fn object(shown: &Shown) -> Option<String> {
@@ -60,11 +61,15 @@ fn of_notice(notice: &Notice) -> Option<String> {
     let object = Object::event(tag);
     Some(match notice {
         Notice::Hello { .. } | Notice::Done(_) | Notice::Pong | Notice::AskName | Notice::AskPassword => return None,
-        Notice::Said(Letter { number, from, text, sent, road }) => {
+        Notice::Said(Letter { number, from, text, sent, road, scope, .. }) => {
             let road = match road {
                 Road::Live => "live",
                 Road::Mail => "mail",
                 Road::Again => "again",
+            };
+            let object = match scope {
+                Scope::Plain | Scope::General => object,
+                Scope::Group(group) => object.text("group", group.as_str()),
             };
             let object = object.number("number", *number).text("from", from.as_str()).text("text", text.as_str());
             object.time("sent", *sent).text("road", road).close()
@@ -196,6 +201,8 @@ mod tests {
             text: Text::harmless("a \"b\"\t\\ \u{e9}"),
             sent: 1_700_000_000_123,
             road: Road::Mail,
+            scope: Scope::Plain,
+            receipt: false,
         };
         assert_eq!(
             object(&Shown::Notice(Notice::Said(letter), 0)).as_deref(),

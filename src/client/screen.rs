@@ -15,7 +15,7 @@ use rustyline::ExternalPrinter;
 use super::state::{End, Shown};
 use super::{Input, json};
 use crate::wire::text::Speller;
-use crate::wire::{Letter, Notice, Road};
+use crate::wire::{Letter, Notice, Road, Scope};
 
 /// Things written with one call, if so many wait.
 const BATCH_MAX: usize = 256;
@@ -188,15 +188,15 @@ impl Painter {
     fn paint_letter(&self, letter: &Letter, out: &mut String) {
         let spelled = self.spell(&Notice::Said(letter.clone()));
         let (from, text) = (letter.from.as_str(), letter.text.as_str());
-        // The line is `[when] from: text`; its beginning is whatever is not the rest.
+        // The line is `[when] from: text` or `[group/from] text`; its beginning is what is not the rest.
         let before = spelled.len().saturating_sub(from.len() + 2 + text.len() + 1);
-        if letter.road == Road::Live {
+        if letter.road == Road::Live && letter.scope != Scope::General {
             let time = self.time(letter.sent);
             self.style("2", &time, out);
         }
         self.style("2", &spelled[..before], out);
         self.style(&colour_of(from).to_string(), from, out);
-        out.push_str(": ");
+        out.push_str(if matches!(letter.scope, Scope::Group(_)) { "] " } else { ": " });
         self.paint_text(text, out);
         if self.look.bell {
             out.push('\x07');
@@ -279,7 +279,8 @@ mod tests {
     }
 
     fn said(text: &str, road: Road) -> Notice {
-        Notice::Said(Letter { number: 1, from: name("hans:"), text: Text::harmless(text), sent: 0, road })
+        let (from, text, scope) = (name("hans:"), Text::harmless(text), Scope::Plain);
+        Notice::Said(Letter { number: 1, from, text, sent: 0, road, scope, receipt: false })
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! The store decides nothing: it never asks whether a message is allowed, and it shares the clock
 //! only to say when it complains. A message is trusted again only if its checksum says so.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -29,8 +30,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 use crate::clock::Clock;
 use crate::server::credentials::Appender;
 use crate::server::state::{ConnId, Record, Remembered, RememberedUser, TokenHash, Tokens};
-use crate::wire::name::{Text, UserName};
-use crate::wire::{Letter, Road, Tag};
+use crate::wire::name::{GroupName, Text, UserName};
+use crate::wire::{Letter, Road, Scope, Tag};
 
 /// Most messages in one page of a mailbox; the rest comes with the next page.
 pub const PAGE_MESSAGES_MAX: usize = 64;
@@ -57,7 +58,7 @@ const STARTS_END: i64 = 1 << (63 - SEQUENCE_BITS);
 const COMPLAINT_PAUSE: i64 = 1000;
 
 /// What brings a file from version `n` to version `n + 1`; only ever added to.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE users (
@@ -93,6 +94,32 @@ ALTER TABLE messages ADD COLUMN session INTEGER;
 ALTER TABLE messages ADD COLUMN line INTEGER;   -- with session: the tag that the sender gave it
 CREATE UNIQUE INDEX message_tags ON messages (sender, session, line) WHERE session IS NOT NULL;
 ",
+    "
+ALTER TABLE messages ADD COLUMN scope TEXT;     -- 'general', or 'group ' and its name; NULL: to one user
+ALTER TABLE messages ADD COLUMN receipt INTEGER NOT NULL DEFAULT 0; -- 1: the sender wants to know when it is read
+ALTER TABLE damaged ADD COLUMN scope;
+ALTER TABLE damaged ADD COLUMN receipt;
+DROP INDEX message_tags;                        -- one text may wait for many
+CREATE UNIQUE INDEX message_tags ON messages (sender, session, line, receiver) WHERE session IS NOT NULL;
+CREATE TABLE receipts (                         -- of texts that were read while their sender was away
+    sender INTEGER NOT NULL REFERENCES users,
+    reader INTEGER NOT NULL REFERENCES users,
+    texts INTEGER NOT NULL,                     -- so many
+    sent INTEGER NOT NULL,                      -- the last of them, in milliseconds since 1970, UTC
+    seen INTEGER NOT NULL,                      -- the same
+    PRIMARY KEY (sender, reader)
+) WITHOUT ROWID;
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY,                     -- never used again
+    name TEXT NOT NULL UNIQUE,
+    owner INTEGER NOT NULL REFERENCES users     -- a member too
+);
+CREATE TABLE members (
+    grp INTEGER NOT NULL REFERENCES groups ON DELETE CASCADE,
+    user INTEGER NOT NULL REFERENCES users,
+    PRIMARY KEY (grp, user)
+) WITHOUT ROWID;
+",
 ];
 
 /// The `user_version` of a file that this program writes.
@@ -105,17 +132,18 @@ const SET_TOKEN: &str = "UPDATE users SET token = ?2, used_token = ?3 WHERE id =
 const ADD_BLOCK: &str = "INSERT INTO blocks (blocker, blocked) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
 const DROP_BLOCK: &str = "DELETE FROM blocks WHERE blocker = ?1 AND blocked = ?2";
 const ADD_MESSAGE: &str = "
-    INSERT INTO messages (receiver, number, sender, sent, again, text, crc, session, line)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-    ON CONFLICT (receiver, number) DO UPDATE SET (sender, sent, again, text, crc) =
-        (excluded.sender, excluded.sent, excluded.again, excluded.text, excluded.crc) WHERE excluded.again
+    INSERT INTO messages (receiver, number, sender, sent, again, text, crc, session, line, scope, receipt)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    ON CONFLICT (receiver, number) DO UPDATE SET (sender, sent, again, text, crc, scope, receipt) =
+        (excluded.sender, excluded.sent, excluded.again, excluded.text, excluded.crc, excluded.scope, excluded.receipt)
+        WHERE excluded.again
     ON CONFLICT DO NOTHING";
 const DROP_MESSAGES: &str = "DELETE FROM messages WHERE receiver = ?1 AND number <= ?2";
 const PAGE: &str = "
-    SELECT number, name, sent, again, text, crc FROM messages LEFT JOIN users ON id = sender
+    SELECT number, name, sent, again, text, crc, scope, receipt FROM messages LEFT JOIN users ON id = sender
     WHERE receiver = ?1 AND number > ?2 ORDER BY number";
 const COPY_DAMAGED: &str = "
-    INSERT INTO damaged SELECT receiver, number, sender, sent, again, text, crc, ?3 FROM messages
+    INSERT INTO damaged SELECT receiver, number, sender, sent, again, text, crc, ?3, scope, receipt FROM messages
     WHERE receiver = ?1 AND number = ?2";
 const DROP_DAMAGED: &str = "DELETE FROM messages WHERE receiver = ?1 AND number = ?2";
 const GET_META: &str = "SELECT value FROM meta WHERE key = ?1";
@@ -611,23 +639,30 @@ fn transact(
 fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), StoreError> {
     match record {
         Record::Message { to, letter, tag } => {
-            let receiver = ids.find_or_add(connection, to)?;
             let sender = ids.find_or_add(connection, &letter.from)?;
             let number = i64::try_from(letter.number).map_err(|_| StoreError::NumberTooBig(letter.number))?;
             let again = i64::from(letter.road == Road::Again);
             let text = letter.text.as_str();
-            let crc = checksum([to.as_str(), letter.from.as_str(), text], [number, letter.sent, again]);
-            connection.prepare_cached(ADD_MESSAGE)?.execute(params![
-                receiver,
-                number,
-                sender,
-                letter.sent,
-                again,
-                text,
-                crc,
-                tag.map(|tag| number_or_max(tag.session)),
-                tag.map(|tag| number_or_max(tag.line))
-            ])?;
+            let scope = scope_word(&letter.scope);
+            let mut statement = connection.prepare_cached(ADD_MESSAGE)?;
+            for to in to {
+                let receiver = ids.find_or_add(connection, to)?;
+                let words = [to.as_str(), letter.from.as_str(), text];
+                let crc = checksum(words, [number, letter.sent, again], scope.as_deref(), letter.receipt);
+                statement.execute(params![
+                    receiver,
+                    number,
+                    sender,
+                    letter.sent,
+                    again,
+                    text,
+                    crc,
+                    tag.map(|tag| number_or_max(tag.session)),
+                    tag.map(|tag| number_or_max(tag.line)),
+                    scope,
+                    letter.receipt
+                ])?;
+            }
         }
         Record::Confirmed { user, upto } => {
             if let Some(receiver) = ids.find(connection, user)? {
@@ -680,7 +715,9 @@ fn read_letter(receiver: &UserName, row: &Row<'_>) -> Option<Letter> {
     let (id, sent, again, crc) = (number(0)?, number(2)?, number(3)?, number(5)?);
     let sender = row.get_ref(1).ok()?.as_str().ok()?;
     let text = row.get_ref(4).ok()?.as_str().ok()?;
-    if crc != checksum([receiver.as_str(), sender, text], [id, sent, again]) {
+    let scope = row.get_ref(6).ok()?.as_str_or_null().ok()?;
+    let receipt = number(7)? == 1;
+    if crc != checksum([receiver.as_str(), sender, text], [id, sent, again], scope, receipt) {
         return None;
     }
     Some(Letter {
@@ -689,17 +726,36 @@ fn read_letter(receiver: &UserName, row: &Row<'_>) -> Option<Letter> {
         text: Text::harmless(text),
         sent,
         road: if again == 1 { Road::Again } else { Road::Mail },
+        scope: read_scope(scope)?,
+        receipt,
     })
 }
 
-/// Every word goes in behind its length, so that no two messages read the same.
-fn checksum(words: [&str; 3], numbers: [i64; 3]) -> i64 {
+fn scope_word(scope: &Scope) -> Option<Cow<'static, str>> {
+    match scope {
+        Scope::Plain => None,
+        Scope::General => Some("general".into()),
+        Scope::Group(group) => Some(format!("group {group}").into()),
+    }
+}
+
+fn read_scope(word: Option<&str>) -> Option<Scope> {
+    match word {
+        None => Some(Scope::Plain),
+        Some("general") => Some(Scope::General),
+        Some(word) => GroupName::parse(word.strip_prefix("group ")?).map(Scope::Group),
+    }
+}
+
+/// Every word goes in behind its length, so that no two messages read the same. What version 2
+/// did not know goes in only where it says something, so that old sums hold.
+fn checksum(words: [&str; 3], numbers: [i64; 3], scope: Option<&str>, receipt: bool) -> i64 {
     let mut hasher = crc32fast::Hasher::new();
-    for word in words {
+    for word in words.into_iter().chain(scope) {
         hasher.update(&(word.len() as u64).to_le_bytes());
         hasher.update(word.as_bytes());
     }
-    for number in numbers {
+    for number in numbers.into_iter().chain(receipt.then_some(1)) {
         hasher.update(&number.to_le_bytes());
     }
     i64::from(hasher.finalize())
@@ -824,6 +880,7 @@ impl Complaints {
 mod tests {
     use super::*;
     use crossbeam_channel::{bounded, unbounded};
+    use std::collections::BTreeSet;
     use std::os::unix::fs::PermissionsExt;
 
     const NOW: i64 = 1_700_000_000_000;
@@ -870,11 +927,12 @@ mod tests {
     }
 
     fn letter(from: &str, number: u64, text: &str) -> Letter {
-        Letter { number, from: name(from), text: Text::harmless(text), sent: NOW + 7, road: Road::Mail }
+        let (scope, receipt) = (Scope::Plain, false);
+        Letter { number, from: name(from), text: Text::harmless(text), sent: NOW + 7, road: Road::Mail, scope, receipt }
     }
 
     fn message(to: &str, from: &str, number: u64, text: &str) -> Record {
-        Record::Message { to: name(to), letter: letter(from, number, text), tag: None }
+        Record::Message { to: vec![name(to)], letter: letter(from, number, text), tag: None }
     }
 
     fn numbers(page: &[Letter]) -> Vec<u64> {
@@ -893,8 +951,8 @@ mod tests {
     fn tokens_and_tags_are_remembered_and_a_tag_stores_once() {
         let (mut store, _) = Store::open(&Place::Memory, NOW).unwrap();
         let tag = Some(Tag { session: 7, line: 1 });
-        let first = Record::Message { to: name("yoda"), letter: letter("hans", 1, "hi"), tag };
-        let again = Record::Message { to: name("yoda"), letter: letter("hans", 2, "hi"), tag };
+        let first = Record::Message { to: vec![name("yoda")], letter: letter("hans", 1, "hi"), tag };
+        let again = Record::Message { to: vec![name("yoda")], letter: letter("hans", 2, "hi"), tag };
         let token =
             Record::Tokens { user: name("hans"), tokens: Tokens { latest: Some([9; 32]), used: Some([8; 32]) } };
         store.commit(&[first, again, token]).unwrap();
@@ -918,9 +976,9 @@ mod tests {
         store
             .commit(&[
                 message("yoda", "hans", 5, "gr\u{fc}ezi\tdu"),
-                Record::Message { to: name("yoda"), letter: returned.clone(), tag: None },
+                Record::Message { to: vec![name("yoda")], letter: returned.clone(), tag: None },
                 Record::Message {
-                    to: name("yoda"),
+                    to: vec![name("yoda")],
                     letter: Letter { road: Road::Live, ..letter("yoda", 9, "me") },
                     tag: None,
                 },
@@ -952,6 +1010,51 @@ mod tests {
         assert!(!remembered.users.iter().any(|user| user.name.as_str() == "nobody"));
         let page = store.page(&name("yoda"), 0).unwrap();
         assert_eq!(page, [letter("hans", 5, "gr\u{fc}ezi\tdu"), returned, letter("yoda", 9, "me")]);
+    }
+
+    #[test]
+    fn one_text_for_many_keeps_where_it_was_said() {
+        let mut store = in_memory();
+        let tag = Some(Tag { session: 7, line: 1 });
+        let group = GroupName::parse("r~:").map(Scope::Group).expect("legal");
+        for (number, scope, receipt) in [(1, Scope::General, true), (2, group, false)] {
+            let letter = Letter { scope, receipt, ..letter("hans", number, "to all") };
+            let record = Record::Message { to: vec![name("yoda"), name("luke")], letter: letter.clone(), tag };
+            store.commit(&[record.clone(), record]).unwrap();
+            for reader in ["yoda", "luke"] {
+                assert_eq!(store.page(&name(reader), number - 1).unwrap(), std::slice::from_ref(&letter));
+                store.commit(&[Record::Confirmed { user: name(reader), upto: number }]).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_version_two_is_upgraded_with_all_it_holds() {
+        let folder = Folder::new();
+        let old = folder.raw();
+        MIGRATIONS[..2].iter().for_each(|migration| old.execute_batch(migration).unwrap());
+        old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+        old.pragma_update(None, "user_version", 2).unwrap();
+        // What that version wrote: the sum is a constant, for the formula must not change.
+        old.execute_batch(
+            "INSERT INTO users (id, name, last_seen) VALUES (1, 'hans', 5), (2, 'yoda', NULL);
+             INSERT INTO blocks VALUES (2, 1);
+             INSERT INTO messages VALUES (2, 3, 1, 1700000000007, 0, 'hi', 233801347, 7, 1);",
+        )
+        .unwrap();
+        drop(old);
+
+        let (mut store, remembered) = folder.open();
+        assert_eq!(remembered.blocks, [(name("yoda"), name("hans"))]);
+        assert_eq!(user(&remembered, "hans").last_seen, Some(5));
+        assert_eq!(remembered.tags, [(name("hans"), Tag { session: 7, line: 1 }, name("yoda"))]);
+        assert_eq!(store.page(&name("yoda"), 0).unwrap(), [letter("hans", 3, "hi")]);
+        let tag = Some(Tag { session: 7, line: 1 });
+        let again = Record::Message { to: vec![name("yoda"), name("luke")], letter: letter("hans", 4, "hi"), tag };
+        store.commit(&[again]).unwrap();
+        assert_eq!(numbers(&store.page(&name("yoda"), 0).unwrap()), [3], "the tag is known");
+        assert_eq!(numbers(&store.page(&name("luke"), 0).unwrap()), [4]);
+        assert_eq!(count(&folder.raw(), "PRAGMA user_version"), VERSION);
     }
 
     #[test]
@@ -1079,6 +1182,9 @@ mod tests {
             "UPDATE messages SET sent = 'noon' WHERE number = 2",
             "UPDATE messages SET again = 1 WHERE number = 2",
             "UPDATE messages SET crc = -1 WHERE number = 2",
+            "UPDATE messages SET scope = 'general' WHERE number = 2",
+            "UPDATE messages SET scope = x'00' WHERE number = 2",
+            "UPDATE messages SET receipt = 1 WHERE number = 2",
             "UPDATE messages SET number = 2.5 WHERE number = 2",
             "UPDATE messages SET number = 'two' WHERE number = 2",
             "UPDATE messages SET number = 9, text = 'late' WHERE number = 2",
@@ -1132,10 +1238,17 @@ mod tests {
 
     #[test]
     fn the_checksum_tells_words_apart() {
-        let of = |words| checksum(words, [1, 2, 0]);
+        let of = |words| checksum(words, [1, 2, 0], None, false);
         assert_ne!(of(["ab", "c", "d"]), of(["a", "bc", "d"]));
         assert_ne!(of(["a", "b", "cd"]), of(["a", "bc", "d"]));
-        assert_ne!(checksum(["a", "b", "c"], [1, 2, 0]), checksum(["a", "b", "c"], [2, 1, 0]));
+        let sums = [
+            ([1, 2, 0], None, false),
+            ([2, 1, 0], None, false),
+            ([1, 2, 0], Some("general"), false),
+            ([1, 2, 0], None, true),
+        ]
+        .map(|(numbers, scope, receipt)| checksum(["a", "b", "c"], numbers, scope, receipt));
+        assert_eq!(BTreeSet::from(sums).len(), sums.len());
     }
 
     #[test]

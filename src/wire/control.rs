@@ -9,8 +9,8 @@ use std::io::Write as _;
 use std::str::FromStr;
 
 use super::command::{self, FOR_CLIENT};
-use super::name::{NameError, Text, UserName};
-use super::{Ago, Letter, Notice, Pass, Refusal, Road, Tag};
+use super::name::{GroupName, NameError, Text, UserName};
+use super::{Ago, Letter, Membership, Mode, News, Notice, Pass, Question, Readers, Refusal, Road, Scope, Tag};
 
 /// Our client's first line: three words, so never a log-in.
 pub const HELLO: &str = "HELLO chinwag/1 line";
@@ -33,6 +33,8 @@ pub enum Say<'a> {
     Typed { tag: Tag, line: &'a str },
     /// `SEEN <number>`: everything up to this number has been shown.
     Seen(u64),
+    /// `TOLD <name>`: what this reader has seen meanwhile has been shown.
+    Told(&'a str),
     /// `PING`: is anybody there?
     Ping,
 }
@@ -42,7 +44,13 @@ pub enum Say<'a> {
 pub struct Unknown;
 
 /// Verbs of [`Refusal::Yourself`].
-const VERBS: [&str; 3] = ["message", "block", "unblock"];
+const VERBS: [&str; 4] = ["message", "block", "unblock", "kick"];
+
+const MODES: [(Mode, &str); 4] =
+    [(Mode::Command, "command"), (Mode::General, "general"), (Mode::Direct, "direct"), (Mode::Group, "group")];
+
+const QUESTIONS: [(Question, &str); 3] =
+    [(Question::Create, "group"), (Question::Name, "group-name"), (Question::Members, "group-members")];
 
 impl<'a> Say<'a> {
     /// Reads a line of our client; a password and a plain typed line are none of these.
@@ -57,6 +65,7 @@ impl<'a> Say<'a> {
                 Self::Resume { name: fields.word(0)?, token, shown: fields.number(2)? }
             }
             "SEEN" if fields.count() == 1 => Self::Seen(fields.number(0)?),
+            "TOLD" if fields.count() == 1 => Self::Told(rest),
             "PING" if rest.is_empty() => Self::Ping,
             _ => Self::Typed { tag: read_tag(word.strip_prefix('#').ok_or(Unknown)?)?, line: rest },
         })
@@ -70,6 +79,7 @@ impl<'a> Say<'a> {
             Self::Resume { name, token, shown } => format!("RESUME {name} {token:032x} {shown}"),
             Self::Typed { tag, line } => format!("#{}.{} {line}", tag.session, tag.line),
             Self::Seen(number) => format!("SEEN {number}"),
+            Self::Told(name) => format!("TOLD {name}"),
             Self::Ping => "PING".to_owned(),
         }
     }
@@ -83,8 +93,14 @@ pub fn encode(notice: &Notice, out: &mut Vec<u8>) {
 
 fn write(notice: &Notice, out: &mut Vec<u8>) -> std::io::Result<()> {
     match notice {
-        Notice::Said(Letter { number, from, text, sent, road }) => {
-            writeln!(out, "said {number} {} {sent} {from} {}", spell_road(*road), text.as_str())
+        Notice::Said(Letter { number, from, text, sent, road, scope, .. }) => {
+            let road = spell_road(*road);
+            match scope {
+                Scope::Plain => write!(out, "said {number} {road} {sent} {from} ")?,
+                Scope::General => write!(out, "said-general {number} {road} {sent} {from} ")?,
+                Scope::Group(group) => write!(out, "said-group {group} {number} {road} {sent} {from} ")?,
+            }
+            writeln!(out, "{}", text.as_str())
         }
         Notice::Hello { store } => writeln!(out, "hello chinwag/1 {}", store.as_str()),
         Notice::Done(tag) => writeln!(out, "done {}.{}", tag.session, tag.line),
@@ -113,19 +129,50 @@ fn write(notice: &Notice, out: &mut Vec<u8>) -> std::io::Result<()> {
         Notice::Stored { to, seen: Some(Ago { wall, millis }) } => writeln!(out, "stored {to} {wall} {millis}"),
         Notice::Stored { to, seen: None } => writeln!(out, "stored {to}"),
         Notice::SomeSkipped => writeln!(out, "some-skipped"),
-        Notice::Arrived(user) => writeln!(out, "arrived {user}"),
-        Notice::Left(user) => writeln!(out, "left {user}"),
-        Notice::Names(users) => {
-            write!(out, "names")?;
-            users.iter().try_for_each(|user| write!(out, " {user}"))?;
+        Notice::SomeFull => writeln!(out, "some-full"),
+        Notice::StoredInGroup { group, here, away } => {
+            write!(out, "stored-in-group {group} {}{}", here.len(), Words(here))?;
+            away.iter().try_for_each(|(user, seen)| match seen {
+                Some(Ago { wall, millis }) => write!(out, " {user} {wall} {millis}"),
+                None => write!(out, " {user} - -"),
+            })?;
             writeln!(out)
         }
+        Notice::Sent => writeln!(out, "sent"),
+        Notice::Delivered(readers) => write_readers("delivered", readers, out),
+        Notice::Seen(readers) => write_readers("seen", readers, out),
+        Notice::SeenMeanwhile { by, texts, sent, seen } => writeln!(out, "seen-meanwhile {by} {texts} {sent} {seen}"),
+        Notice::ReceiptsDropped { max } => writeln!(out, "receipts-dropped {max}"),
+        Notice::Arrived(user) => writeln!(out, "arrived {user}"),
+        Notice::Left(user) => writeln!(out, "left {user}"),
+        Notice::Names(users) => writeln!(out, "names{}", Words(users)),
         Notice::Nobody => writeln!(out, "nobody"),
         Notice::Blocked(user) => writeln!(out, "blocked {user}"),
         Notice::Unblocked(user) => writeln!(out, "unblocked {user}"),
         Notice::Online { user, since, idle } => writeln!(out, "online {user} {} {} {idle}", since.wall, since.millis),
         Notice::Offline { user, seen } => writeln!(out, "offline {user} {} {}", seen.wall, seen.millis),
         Notice::NeverOnline(user) => writeln!(out, "never-online {user}"),
+        Notice::Receipts { on } => writeln!(out, "receipts {}", if *on { "on" } else { "off" }),
+        Notice::Groups(groups) => {
+            write!(out, "groups")?;
+            groups.iter().try_for_each(|Membership { group, owned, members }| {
+                write!(out, " {group} {} {members}", if *owned { "owner" } else { "member" })
+            })?;
+            writeln!(out)
+        }
+        Notice::NoGroups => writeln!(out, "no-groups"),
+        Notice::Members { owner, members } => writeln!(out, "members {owner}{}", Words(members)),
+        Notice::Group { group, by, news } => match news {
+            News::Created(users) => writeln!(out, "group-created {group} {by}{}", Words(users)),
+            News::Added(users) => writeln!(out, "group-added {group} {by}{}", Words(users)),
+            News::Removed(users) => writeln!(out, "group-removed {group} {by}{}", Words(users)),
+            News::Renamed(to) => writeln!(out, "group-renamed {group} {by} {to}"),
+            News::Owned(user) => writeln!(out, "group-owned {group} {by} {user}"),
+            News::Left => writeln!(out, "group-left {group} {by}"),
+            News::Deleted => writeln!(out, "group-deleted {group} {by}"),
+        },
+        Notice::Mode(mode) => writeln!(out, "mode {}", spelling(&MODES, *mode)),
+        Notice::Asked(question) => writeln!(out, "ask {}", spelling(&QUESTIONS, *question)),
         Notice::HelpAll => writeln!(out, "help"),
         Notice::Help(command) => writeln!(out, "help {}", command.name),
         Notice::Refused(refusal) => write_refusal(refusal, out),
@@ -150,11 +197,46 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         Refusal::AlreadyBlocked(user) => writeln!(out, "already-blocked {user}"),
         Refusal::NotBlocked(user) => writeln!(out, "not-blocked {user}"),
         Refusal::MailboxFull(user) => writeln!(out, "mailbox-full {user}"),
+        Refusal::NoSuchGroup(word) => writeln!(out, "no-such-group {}", word.as_str()),
+        Refusal::GroupExists(group) => writeln!(out, "group-exists {group}"),
+        Refusal::BadGroupName => writeln!(out, "bad-group-name"),
+        Refusal::NotOwner(group) => writeln!(out, "not-owner {group}"),
+        Refusal::NotMember(group) => writeln!(out, "not-member {group}"),
+        Refusal::NotInGroup { group, user } => writeln!(out, "not-in-group {group} {user}"),
+        Refusal::AlreadyMember { group, user } => writeln!(out, "already-member {group} {user}"),
+        Refusal::AlreadyOwner(group) => writeln!(out, "already-owner {group}"),
+        Refusal::NotAdded(user) => writeln!(out, "not-added {user}"),
+        Refusal::OwnerStays(group) => writeln!(out, "owner-stays {group}"),
+        Refusal::GroupsFull { max } => writeln!(out, "groups-full {max}"),
+        Refusal::OwnsTooMany { max } => writeln!(out, "owns-too-many {max}"),
+        Refusal::GroupFull { group, max } => writeln!(out, "group-full {group} {max}"),
+        Refusal::NamesFull { max } => writeln!(out, "names-full {max}"),
+        Refusal::NoGroupYet => writeln!(out, "no-group-yet"),
+        Refusal::DirectForm => writeln!(out, "direct-form"),
+        Refusal::GroupForm => writeln!(out, "group-form"),
+        Refusal::NoMode => writeln!(out, "no-mode"),
         Refusal::Busy => writeln!(out, "busy"),
         Refusal::DiskFailed => writeln!(out, "disk-failed"),
         Refusal::LineTooLong { max } => writeln!(out, "line-too-long {max}"),
         Refusal::NotUtf8 => writeln!(out, "not-utf8"),
     }
+}
+
+fn write_readers(tag: &str, readers: &Readers, out: &mut Vec<u8>) -> std::io::Result<()> {
+    writeln!(out, "{tag} {} {}{}", readers.texts, readers.more, Words(&readers.names))
+}
+
+/// Names behind other fields, each with its space.
+struct Words<'a>(&'a [UserName]);
+
+impl std::fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|name| write!(f, " {name}"))
+    }
+}
+
+fn spelling<T: PartialEq>(table: &[(T, &'static str)], value: T) -> &'static str {
+    table.iter().find(|(known, _)| *known == value).map_or("", |(_, word)| word)
 }
 
 fn spell_road(road: Road) -> &'static str {
@@ -178,12 +260,18 @@ pub fn decode(line: &str) -> Result<Notice, Unknown> {
     let (tag, rest) = line.split_once(' ').unwrap_or((line, ""));
     let fields = Fields(rest);
     Ok(match tag {
-        "said" => read_letter(rest)?,
+        "said" => read_letter(Scope::Plain, rest)?,
+        "said-general" => read_letter(Scope::General, rest)?,
+        "said-group" => {
+            let (group, rest) = rest.split_once(' ').ok_or(Unknown)?;
+            read_letter(Scope::Group(read_group(group)?), rest)?
+        }
         "hello" => Notice::Hello { store: Text::harmless(rest.strip_prefix("chinwag/1 ").ok_or(Unknown)?) },
         "done" => Notice::Done(read_tag(rest)?),
         "pong" => Notice::Pong,
         "ask" if rest == "name" => Notice::AskName,
         "ask" if rest == "password" => Notice::AskPassword,
+        "ask" => Notice::Asked(meaning(&QUESTIONS, rest)?),
         "new-user" => Notice::NewUser(fields.user(0)?),
         "wrong-password" => Notice::WrongPassword { tries: fields.number(0)? },
         "locked" => Notice::JustLocked { seconds: fields.number(0)? },
@@ -206,15 +294,42 @@ pub fn decode(line: &str) -> Result<Notice, Unknown> {
         "stored" if fields.count() == 1 => Notice::Stored { to: fields.user(0)?, seen: None },
         "stored" => Notice::Stored { to: fields.user(0)?, seen: Some(fields.ago(1)?) },
         "some-skipped" => Notice::SomeSkipped,
+        "some-full" => Notice::SomeFull,
+        "stored-in-group" => read_stored_in_group(fields)?,
+        "sent" => Notice::Sent,
+        "delivered" => Notice::Delivered(fields.readers()?),
+        "seen" => Notice::Seen(fields.readers()?),
+        "seen-meanwhile" => Notice::SeenMeanwhile {
+            by: fields.user(0)?,
+            texts: fields.number(1)?,
+            sent: fields.number(2)?,
+            seen: fields.number(3)?,
+        },
+        "receipts-dropped" => Notice::ReceiptsDropped { max: fields.number(0)? },
         "arrived" => Notice::Arrived(fields.user(0)?),
         "left" => Notice::Left(fields.user(0)?),
-        "names" => Notice::Names(rest.split(' ').map(read_user).collect::<Result<_, _>>()?),
+        "names" => Notice::Names(fields.users(0)?),
         "nobody" => Notice::Nobody,
         "blocked" => Notice::Blocked(fields.user(0)?),
         "unblocked" => Notice::Unblocked(fields.user(0)?),
         "online" => Notice::Online { user: fields.user(0)?, since: fields.ago(1)?, idle: fields.number(3)? },
         "offline" => Notice::Offline { user: fields.user(0)?, seen: fields.ago(1)? },
         "never-online" => Notice::NeverOnline(fields.user(0)?),
+        "receipts" if rest == "on" => Notice::Receipts { on: true },
+        "receipts" if rest == "off" => Notice::Receipts { on: false },
+        "groups" => {
+            Notice::Groups((0..fields.count()).step_by(3).map(|at| fields.membership(at)).collect::<Result<_, _>>()?)
+        }
+        "no-groups" => Notice::NoGroups,
+        "members" => Notice::Members { owner: fields.user(0)?, members: fields.users(1)? },
+        "group-created" => fields.news(News::Created(fields.users(2)?))?,
+        "group-added" => fields.news(News::Added(fields.users(2)?))?,
+        "group-removed" => fields.news(News::Removed(fields.users(2)?))?,
+        "group-renamed" => fields.news(News::Renamed(fields.group(2)?))?,
+        "group-owned" => fields.news(News::Owned(fields.user(2)?))?,
+        "group-left" => fields.news(News::Left)?,
+        "group-deleted" => fields.news(News::Deleted)?,
+        "mode" => Notice::Mode(meaning(&MODES, rest)?),
         "help" if rest.is_empty() => Notice::HelpAll,
         "help" => Notice::Help(command::find(rest).ok_or(Unknown)?),
         "refused" => Notice::Refused(read_refusal(rest)?),
@@ -244,6 +359,24 @@ fn read_refusal(line: &str) -> Result<Refusal, Unknown> {
         "already-blocked" => Refusal::AlreadyBlocked(fields.user(0)?),
         "not-blocked" => Refusal::NotBlocked(fields.user(0)?),
         "mailbox-full" => Refusal::MailboxFull(fields.user(0)?),
+        "no-such-group" => Refusal::NoSuchGroup(Text::harmless(rest)),
+        "group-exists" => Refusal::GroupExists(fields.group(0)?),
+        "bad-group-name" => Refusal::BadGroupName,
+        "not-owner" => Refusal::NotOwner(fields.group(0)?),
+        "not-member" => Refusal::NotMember(fields.group(0)?),
+        "not-in-group" => Refusal::NotInGroup { group: fields.group(0)?, user: fields.user(1)? },
+        "already-member" => Refusal::AlreadyMember { group: fields.group(0)?, user: fields.user(1)? },
+        "already-owner" => Refusal::AlreadyOwner(fields.group(0)?),
+        "not-added" => Refusal::NotAdded(fields.user(0)?),
+        "owner-stays" => Refusal::OwnerStays(fields.group(0)?),
+        "groups-full" => Refusal::GroupsFull { max: fields.number(0)? },
+        "owns-too-many" => Refusal::OwnsTooMany { max: fields.number(0)? },
+        "group-full" => Refusal::GroupFull { group: fields.group(0)?, max: fields.number(1)? },
+        "names-full" => Refusal::NamesFull { max: fields.number(0)? },
+        "no-group-yet" => Refusal::NoGroupYet,
+        "direct-form" => Refusal::DirectForm,
+        "group-form" => Refusal::GroupForm,
+        "no-mode" => Refusal::NoMode,
         "busy" => Refusal::Busy,
         "disk-failed" => Refusal::DiskFailed,
         "line-too-long" => Refusal::LineTooLong { max: fields.number(0)? },
@@ -252,7 +385,7 @@ fn read_refusal(line: &str) -> Result<Refusal, Unknown> {
     })
 }
 
-fn read_letter(line: &str) -> Result<Notice, Unknown> {
+fn read_letter(scope: Scope, line: &str) -> Result<Notice, Unknown> {
     let mut parts = line.splitn(5, ' ');
     let mut next = || parts.next().ok_or(Unknown);
     let number = next()?.parse().map_err(|_| Unknown)?;
@@ -261,7 +394,23 @@ fn read_letter(line: &str) -> Result<Notice, Unknown> {
     let sent = next()?.parse().map_err(|_| Unknown)?;
     let from = read_user(next()?)?;
     // The server has made the text harmless; a terminal trusts nobody.
-    Ok(Notice::Said(Letter { number, from, text: Text::harmless(next()?), sent, road: road.ok_or(Unknown)? }))
+    let text = Text::harmless(next()?);
+    Ok(Notice::Said(Letter { number, from, text, sent, road: road.ok_or(Unknown)?, scope, receipt: false }))
+}
+
+fn read_stored_in_group(fields: Fields<'_>) -> Result<Notice, Unknown> {
+    let here: usize = fields.number(1)?;
+    let away = here.checked_add(2).filter(|&at| at <= fields.count()).ok_or(Unknown)?;
+    Ok(Notice::StoredInGroup {
+        group: fields.group(0)?,
+        here: (2..away).map(|at| fields.user(at)).collect::<Result<_, _>>()?,
+        away: (away..fields.count())
+            .step_by(3)
+            .map(|at| {
+                Ok((fields.user(at)?, if fields.word(at + 1)? == "-" { None } else { Some(fields.ago(at + 1)?) }))
+            })
+            .collect::<Result<_, _>>()?,
+    })
 }
 
 fn read_tag(word: &str) -> Result<Tag, Unknown> {
@@ -271,6 +420,14 @@ fn read_tag(word: &str) -> Result<Tag, Unknown> {
 
 fn read_user(word: &str) -> Result<UserName, Unknown> {
     UserName::parse(word).map_err(|_| Unknown)
+}
+
+fn read_group(word: &str) -> Result<GroupName, Unknown> {
+    GroupName::parse(word).ok_or(Unknown)
+}
+
+fn meaning<T: Copy>(table: &[(T, &str)], word: &str) -> Result<T, Unknown> {
+    table.iter().find(|(_, known)| *known == word).map(|(value, _)| *value).ok_or(Unknown)
 }
 
 fn known(words: &[&'static str], word: &str) -> Result<&'static str, Unknown> {
@@ -291,6 +448,32 @@ impl<'a> Fields<'a> {
 
     fn user(&self, at: usize) -> Result<UserName, Unknown> {
         read_user(self.word(at)?)
+    }
+
+    /// The names from this field on.
+    fn users(&self, from: usize) -> Result<Vec<UserName>, Unknown> {
+        if self.count() <= from { Ok(Vec::new()) } else { self.0.split(' ').skip(from).map(read_user).collect() }
+    }
+
+    fn group(&self, at: usize) -> Result<GroupName, Unknown> {
+        read_group(self.word(at)?)
+    }
+
+    fn news(&self, news: News) -> Result<Notice, Unknown> {
+        Ok(Notice::Group { group: self.group(0)?, by: self.user(1)?, news })
+    }
+
+    fn membership(&self, at: usize) -> Result<Membership, Unknown> {
+        let owned = match self.word(at + 1)? {
+            "owner" => true,
+            "member" => false,
+            _ => return Err(Unknown),
+        };
+        Ok(Membership { group: self.group(at)?, owned, members: self.number(at + 2)? })
+    }
+
+    fn readers(&self) -> Result<Readers, Unknown> {
+        Ok(Readers { names: self.users(2)?, more: self.number(1)?, texts: self.number(0)? })
     }
 
     fn number<N: FromStr>(&self, at: usize) -> Result<N, Unknown> {
@@ -317,6 +500,7 @@ mod tests {
             Say::Typed { tag, line: "message yoda  two  spaces " },
             Say::Typed { tag, line: "" },
             Say::Seen(u64::MAX),
+            Say::Told("luke"),
             Say::Ping,
         ] {
             assert!(Say::parse(&say.spell()).is_ok_and(|back| back == say), "{}", say.spell());

@@ -9,7 +9,7 @@ pub mod text;
 pub mod time;
 
 use command::Command;
-use name::{NameError, Text, UserName};
+use name::{GroupName, NameError, Text, UserName};
 
 /// What a logged-in user asks for. User names are still words: whether they exist is a rule.
 #[allow(missing_docs, reason = "the line of a variant speaks of its fields too")]
@@ -35,6 +35,30 @@ pub enum Request<'a> {
     Logout,
     /// A command that only the client program can carry out.
     ForClient { word: &'static str },
+}
+
+/// What a typed line means in a session (the Aalto system's modes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// A line is a command: the start of every session.
+    Command,
+    /// A line is a text to everybody.
+    General,
+    /// A line is `user~text`.
+    Direct,
+    /// A line is `group~text`, or answers a question about a new group.
+    Group,
+}
+
+/// What the group mode asks, step by step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// Whether to create a group.
+    Create,
+    /// Its name.
+    Name,
+    /// Its members.
+    Members,
 }
 
 /// Everything the server can tell one connection. [`text::Speller`] knows the words.
@@ -96,6 +120,21 @@ pub enum Notice {
     Stored { to: UserName, seen: Option<Ago> },
     /// Somebody did not get it, because somebody blocks the sender.
     SomeSkipped,
+    /// Somebody will not get it, because his mailbox is full.
+    SomeFull,
+    /// A group text was sent to some and stored for others, each last online at that moment.
+    StoredInGroup { group: GroupName, here: Vec<UserName>, away: Vec<(UserName, Option<Ago>)> },
+    /// The server has accepted a text.
+    Sent,
+    /// A text was written to these users' connections.
+    Delivered(Readers),
+    /// A text was shown to these users.
+    Seen(Readers),
+    /// `texts` texts were shown to a user while their sender was away; the last of them was sent
+    /// and seen then, in milliseconds since 1970, UTC.
+    SeenMeanwhile { by: UserName, texts: u32, sent: i64, seen: i64 },
+    /// More users read what somebody had sent than receipts may wait for him.
+    ReceiptsDropped { max: usize },
     /// Somebody logged in.
     Arrived(UserName),
     /// Somebody left, in whatever way.
@@ -116,6 +155,20 @@ pub enum Notice {
     Offline { user: UserName, seen: Ago },
     /// `status` of somebody who never was.
     NeverOnline(UserName),
+    /// Whether the session's texts bring receipts.
+    Receipts { on: bool },
+    /// A page of the user's groups, one per line.
+    Groups(Vec<Membership>),
+    /// The user is in no group.
+    NoGroups,
+    /// Who is in a group.
+    Members { owner: UserName, members: Vec<UserName> },
+    /// Something happened to a group, by the doing of `by`.
+    Group { group: GroupName, by: UserName, news: News },
+    /// What lines mean from now on.
+    Mode(Mode),
+    /// The group mode wants to know.
+    Asked(Question),
     /// Every command, a line each.
     HelpAll,
     /// One command with its rule and an example.
@@ -158,6 +211,42 @@ pub enum Refusal {
     NotBlocked(UserName),
     /// The recipient's mailbox is full.
     MailboxFull(UserName),
+    /// No group of that name.
+    NoSuchGroup(Text),
+    /// There is a group of that name.
+    GroupExists(GroupName),
+    /// A name that a group cannot have.
+    BadGroupName,
+    /// Only the owner may do that.
+    NotOwner(GroupName),
+    /// The user himself is not in the group.
+    NotMember(GroupName),
+    /// Somebody else is not in the group.
+    NotInGroup { group: GroupName, user: UserName },
+    /// The new member is in the group.
+    AlreadyMember { group: GroupName, user: UserName },
+    /// The new owner owns it.
+    AlreadyOwner(GroupName),
+    /// The new member has blocked who adds him.
+    NotAdded(UserName),
+    /// The owner cannot leave while others remain.
+    OwnerStays(GroupName),
+    /// The server has no room for one more group.
+    GroupsFull { max: usize },
+    /// The user owns as many groups as one may.
+    OwnsTooMany { max: usize },
+    /// The group would have too many members.
+    GroupFull { group: GroupName, max: usize },
+    /// Too many names in one command.
+    NamesFull { max: usize },
+    /// No group has been created or used in this session.
+    NoGroupYet,
+    /// In direct mode, a line that is not `user~text`.
+    DirectForm,
+    /// In group mode, a line that is not `group~text`.
+    GroupForm,
+    /// `/exit` in command mode.
+    NoMode,
     /// Too much waits for the disk.
     Busy,
     /// The disk refused.
@@ -202,10 +291,51 @@ pub struct Ago {
     pub millis: i64,
 }
 
-/// What one user said to another, on its way to the reader.
+/// Whom a receipt speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readers {
+    /// Some of them or all, sorted.
+    pub names: Vec<UserName>,
+    /// How many more there are.
+    pub more: u32,
+    /// How many texts they have all got.
+    pub texts: u32,
+}
+
+/// A group, as one of its members sees it in his list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Membership {
+    /// Which group.
+    pub group: GroupName,
+    /// Whether it is his.
+    pub owned: bool,
+    /// How many members it has.
+    pub members: u32,
+}
+
+/// What happened to a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// It was created, with these members besides the owner.
+    Created(Vec<UserName>),
+    /// These have become members.
+    Added(Vec<UserName>),
+    /// These are no members any more.
+    Removed(Vec<UserName>),
+    /// It has a new name.
+    Renamed(GroupName),
+    /// It has a new owner.
+    Owned(UserName),
+    /// Who did it has left the group.
+    Left,
+    /// It is gone.
+    Deleted,
+}
+
+/// What one user said to others, on its way to one reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {
-    /// Rises with every text of a store and is never used again.
+    /// Rises with every text of a store and is never used again; many may read one text.
     pub number: u64,
     /// Who said it.
     pub from: UserName,
@@ -215,6 +345,21 @@ pub struct Letter {
     pub sent: i64,
     /// How it comes to the reader.
     pub road: Road,
+    /// To whom it was said.
+    pub scope: Scope,
+    /// Whether the sender is still to be told that it was read.
+    pub receipt: bool,
+}
+
+/// To whom a text is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// By `message` or `broadcast`: shown with the sender alone.
+    Plain,
+    /// In general mode.
+    General,
+    /// To the members of a group.
+    Group(GroupName),
 }
 
 /// How a text came to its reader.

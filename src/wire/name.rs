@@ -72,6 +72,42 @@ impl fmt::Display for NameError {
     }
 }
 
+/// A legal group name: as a user name, but without a slash, which stands behind it where a text
+/// is shown. A name space of its own.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupName(UserName);
+
+impl GroupName {
+    /// Checks a word and keeps it as a name.
+    pub fn parse(word: &str) -> Option<Self> {
+        let name = UserName::parse(word).ok()?;
+        (!word.contains('/')).then_some(Self(name))
+    }
+
+    /// The name as typed.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl std::borrow::Borrow<str> for GroupName {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Longest password in plain text, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 128;
 
@@ -167,6 +203,14 @@ mod tests {
         assert!(UserName::parse(&"x".repeat(32)).is_ok());
         for bad in ["two words", "tab\there", "caf\u{e9}", "bell\x07"] {
             assert_eq!(UserName::parse(bad), Err(NameError::BadCharacter), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_group_name_is_a_user_name_without_a_slash() {
+        assert!(GroupName::parse("r~!]:").is_some());
+        for bad in ["", "two words", "a/b", "caf\u{e9}"] {
+            assert_eq!(GroupName::parse(bad), None, "{bad:?}");
         }
     }
 

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::command::{COMMANDS, Command};
 use super::name::UserName;
-use super::{Ago, Letter, Notice, Refusal, Road};
+use super::{Ago, Letter, Membership, Mode, News, Notice, Question, Readers, Refusal, Road, Scope};
 
 /// Spells notices in the zone of the server's clock.
 #[derive(Debug, Clone)]
@@ -46,7 +46,12 @@ impl Speller {
             Notice::JustLocked { seconds } => writeln!(out, "Invalid password. Account blocked for {seconds} s"),
             Notice::StillLocked { seconds } => writeln!(out, "Account blocked after failed logins, {seconds} s left"),
             Notice::AlreadyOnline { user, idle } => {
-                writeln!(out, "{} is already logged in; that session last spoke {} ago", First(user), Span(*idle))
+                writeln!(
+                    out,
+                    "{} is already logged in; that session last spoke {} ago",
+                    First(user.as_str()),
+                    Span(*idle)
+                )
             }
             Notice::Welcome { user, .. } => writeln!(out, "Welcome to chinwag, {user}! Type help for the commands"),
 
@@ -62,33 +67,73 @@ impl Speller {
 
             Notice::Waiting { count: 1 } => writeln!(out, "1 message came while you were away"),
             Notice::Waiting { count } => writeln!(out, "{count} messages came while you were away"),
-            Notice::Stored { to, seen: Some(seen) } => {
-                write!(out, "{} is offline (last online ", First(to))?;
-                self.write_ago(*seen, out)?;
+            Notice::Stored { to, seen } => {
+                write!(out, "{} is offline (", First(to.as_str()))?;
+                self.write_last_online(*seen, out)?;
                 writeln!(out, "), message stored")
             }
-            Notice::Stored { to, seen: None } => {
-                writeln!(out, "{} is offline (never online yet), message stored", First(to))
-            }
             Notice::SomeSkipped => writeln!(out, "Some recipients did not get your message"),
-            Notice::Arrived(user) => writeln!(out, "{} logged in", First(user)),
-            Notice::Left(user) => writeln!(out, "{} logged out", First(user)),
+            Notice::SomeFull => writeln!(out, "Some mailboxes are full, not everybody will get your message"),
+            Notice::StoredInGroup { group, here, away } => {
+                write!(out, "Sent to {group}: ")?;
+                if !here.is_empty() {
+                    write!(out, "{}; ", Names(here))?;
+                }
+                write!(out, "stored for ")?;
+                for (at, (user, seen)) in away.iter().enumerate() {
+                    write!(out, "{}{user} (", if at == 0 { "" } else { ", " })?;
+                    self.write_last_online(*seen, out)?;
+                    write!(out, ")")?;
+                }
+                writeln!(out)
+            }
+            Notice::Sent => writeln!(out, "[*sent*]"),
+            Notice::Delivered(readers) => writeln!(out, "[delivered to {readers}]"),
+            Notice::Seen(readers) => writeln!(out, "[seen by {readers}]"),
+            Notice::SeenMeanwhile { by, texts, sent, seen } => {
+                write!(out, "[seen by {by} ")?;
+                self.write_time(*seen, out)?;
+                write!(out, ": {}, the last of ", Texts(*texts))?;
+                self.write_time(*sent, out)?;
+                writeln!(out, "]")
+            }
+            Notice::ReceiptsDropped { max } => {
+                writeln!(out, "[more than {max} users read what you had sent: some are not named]")
+            }
+            Notice::Arrived(user) => writeln!(out, "{} logged in", First(user.as_str())),
+            Notice::Left(user) => writeln!(out, "{} logged out", First(user.as_str())),
 
-            Notice::Names(users) => users.iter().try_for_each(|user| writeln!(out, "{}", First(user))),
+            Notice::Names(users) => users.iter().try_for_each(|user| writeln!(out, "{}", First(user.as_str()))),
             Notice::Nobody => writeln!(out, "Nobody else"),
-            Notice::Blocked(user) => writeln!(out, "{} is blocked", First(user)),
-            Notice::Unblocked(user) => writeln!(out, "{} is unblocked", First(user)),
+            Notice::Blocked(user) => writeln!(out, "{} is blocked", First(user.as_str())),
+            Notice::Unblocked(user) => writeln!(out, "{} is unblocked", First(user.as_str())),
             Notice::Online { user, since, idle } => {
-                write!(out, "{} is online since ", First(user))?;
+                write!(out, "{} is online since ", First(user.as_str()))?;
                 self.write_ago(*since, out)?;
                 writeln!(out, ", idle for {}", Span(*idle))
             }
             Notice::Offline { user, seen } => {
-                write!(out, "{} is offline, last online ", First(user))?;
+                write!(out, "{} is offline, last online ", First(user.as_str()))?;
                 self.write_ago(*seen, out)?;
                 writeln!(out)
             }
-            Notice::NeverOnline(user) => writeln!(out, "{} has never been online", First(user)),
+            Notice::NeverOnline(user) => writeln!(out, "{} has never been online", First(user.as_str())),
+            Notice::Receipts { on: true } => writeln!(out, "Receipts are on"),
+            Notice::Receipts { on: false } => writeln!(out, "Receipts are off"),
+            Notice::Groups(groups) => groups.iter().try_for_each(|Membership { group, owned, members }| {
+                let owned = if *owned { "yours, " } else { "" };
+                let plural = if *members == 1 { "" } else { "s" };
+                writeln!(out, "{} ({owned}{members} member{plural})", First(group.as_str()))
+            }),
+            Notice::NoGroups => writeln!(out, "You are in no group"),
+            Notice::Members { owner, members } => members.iter().try_for_each(|user| {
+                writeln!(out, "{}{}", First(user.as_str()), if user == owner { " (owner)" } else { "" })
+            }),
+            Notice::Group { group, by, news } => write_news(group.as_str(), by, news, out),
+            Notice::Mode(mode) => writeln!(out, "{}", entered(*mode)),
+            Notice::Asked(Question::Create) => writeln!(out, "Create a new group? (y/n)"),
+            Notice::Asked(Question::Name) => writeln!(out, "Name of the new group?"),
+            Notice::Asked(Question::Members) => writeln!(out, "Its members? (user~user~..., or ~ for nobody yet)"),
             Notice::HelpAll => write_help(out),
             Notice::Help(command) => {
                 writeln!(out, "{} - {}", Usage(command), command.summary)?;
@@ -104,9 +149,13 @@ impl Speller {
     }
 
     fn write_letter(&self, letter: &Letter, out: &mut Vec<u8>) -> std::io::Result<()> {
+        if letter.scope == Scope::General {
+            write!(out, "[GENERAL] ")?;
+        }
         match letter.road {
-            Road::Live => {}
-            Road::Mail => {
+            // General texts show their time always, as the Aalto system does.
+            Road::Live if letter.scope != Scope::General => {}
+            Road::Live | Road::Mail => {
                 write!(out, "[")?;
                 self.write_time(letter.sent, out)?;
                 write!(out, "] ")?;
@@ -118,15 +167,23 @@ impl Speller {
             }
         }
         // The hot line of the whole server: no formatting machinery.
-        if begins_oddly(&letter.from) {
-            write!(out, "\"{}\"", letter.from)?;
-        } else {
-            out.extend_from_slice(letter.from.as_str().as_bytes());
+        match &letter.scope {
+            Scope::Group(group) => write!(out, "[{group}/{}] ", letter.from)?,
+            Scope::Plain if begins_oddly(letter.from.as_str()) => write!(out, "\"{}\": ", letter.from)?,
+            Scope::Plain | Scope::General => {
+                out.extend_from_slice(letter.from.as_str().as_bytes());
+                out.extend_from_slice(b": ");
+            }
         }
-        out.extend_from_slice(b": ");
         out.extend_from_slice(letter.text.as_str().as_bytes());
         out.push(b'\n');
         Ok(())
+    }
+
+    fn write_last_online(&self, seen: Option<Ago>, out: &mut Vec<u8>) -> std::io::Result<()> {
+        let Some(seen) = seen else { return write!(out, "never online yet") };
+        write!(out, "last online ")?;
+        self.write_ago(seen, out)
     }
 
     fn write_ago(&self, ago: Ago, out: &mut Vec<u8>) -> std::io::Result<()> {
@@ -138,6 +195,30 @@ impl Speller {
     fn write_time(&self, wall: i64, out: &mut Vec<u8>) -> std::io::Result<()> {
         let local = Timestamp::from_millisecond(wall).unwrap_or_default().to_zoned(self.zone.clone());
         write!(out, "{}", local.strftime("%d/%m/%y %H:%M:%S"))
+    }
+}
+
+fn write_news(group: &str, by: &UserName, news: &News, out: &mut Vec<u8>) -> std::io::Result<()> {
+    let actor = First(by.as_str());
+    match news {
+        News::Created(members) if members.is_empty() => writeln!(out, "{actor} created the group {group}"),
+        News::Created(members) => writeln!(out, "{actor} created the group {group} with {}", Names(members)),
+        News::Added(users) => writeln!(out, "{actor} added {} to {group}", Names(users)),
+        News::Removed(users) => writeln!(out, "{actor} removed {} from {group}", Names(users)),
+        News::Renamed(to) => writeln!(out, "{actor} renamed {group} to {to}"),
+        News::Owned(user) => writeln!(out, "{actor} made {user} the owner of {group}"),
+        News::Left => writeln!(out, "{actor} left {group}"),
+        News::Deleted => writeln!(out, "{actor} deleted {group}"),
+    }
+}
+
+/// What to type in a mode, and how to leave it.
+fn entered(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Command => "Command mode: type commands, help lists them",
+        Mode::General => "General mode: what you type goes to everybody; /exit leaves, /help lists commands",
+        Mode::Direct => "Direct mode: type user~text; /exit leaves, /help lists commands",
+        Mode::Group => "Group mode: type group~text; /exit leaves, /help lists commands",
     }
 }
 
@@ -169,6 +250,28 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         Refusal::AlreadyBlocked(user) => write!(out, "{user} is already blocked"),
         Refusal::NotBlocked(user) => write!(out, "{user} was not blocked"),
         Refusal::MailboxFull(user) => write!(out, "The mailbox of {user} is full, message not stored"),
+        Refusal::NoSuchGroup(word) => write!(out, "No such group {}", word.as_str()),
+        Refusal::GroupExists(group) => write!(out, "The group {group} already exists"),
+        Refusal::BadGroupName => {
+            write!(out, "A group name is 1 to 32 printable ASCII characters without spaces and slashes")
+        }
+        Refusal::NotOwner(group) => write!(out, "Only the owner of {group} may do that"),
+        Refusal::NotMember(group) => write!(out, "You are not a member of {group}"),
+        Refusal::NotInGroup { group, user } => write!(out, "{user} is not a member of {group}"),
+        Refusal::AlreadyMember { group, user } => write!(out, "{user} is already a member of {group}"),
+        Refusal::AlreadyOwner(group) => write!(out, "You already own {group}"),
+        Refusal::NotAdded(user) => write!(out, "{user} has blocked you, not added"),
+        Refusal::OwnerStays(group) => {
+            write!(out, "You own {group} and others remain: hand it over (group owner) or delete it first")
+        }
+        Refusal::GroupsFull { max } => write!(out, "The server has {max} groups and no room for more"),
+        Refusal::OwnsTooMany { max } => write!(out, "You own {max} groups, nobody may own more"),
+        Refusal::GroupFull { group, max } => write!(out, "{group} would have more than {max} members"),
+        Refusal::NamesFull { max } => write!(out, "Too many names, {max} at most in one command"),
+        Refusal::NoGroupYet => write!(out, "Which group? None was created or used in this session"),
+        Refusal::DirectForm => write!(out, "Direct mode: type user~text, or /exit"),
+        Refusal::GroupForm => write!(out, "Group mode: type group~text, or /exit"),
+        Refusal::NoMode => write!(out, "There is no mode to leave; logout or /leave leaves the server"),
         Refusal::Busy => write!(out, "Not stored: the server is busy, try again"),
         Refusal::DiskFailed => write!(out, "Not stored: the disk refused"),
         Refusal::LineTooLong { max } => write!(out, "The line is too long (over {max} bytes), dropped"),
@@ -176,19 +279,49 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
     }
 }
 
-/// A name at the start of a line. `hans:` and `[02/03/26` are legal names, and unquoted they would
+/// A name of a user or group at the start of a line. `hans:` and `[02/03/26` are legal names, and unquoted they would
 /// make the line look like something that hans said, or like a stored message.
-struct First<'a>(&'a UserName);
+struct First<'a>(&'a str);
 
 /// Whether a name begins like a stored message, or as if it were quoted.
-fn begins_oddly(name: &UserName) -> bool {
-    name.as_str().starts_with(['[', '"'])
+fn begins_oddly(name: &str) -> bool {
+    name.starts_with(['[', '"'])
 }
 
 impl std::fmt::Display for First<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = self.0.as_str();
-        if begins_oddly(self.0) || name.ends_with(':') { write!(f, "\"{name}\"") } else { f.write_str(name) }
+        let name = self.0;
+        if begins_oddly(name) || name.ends_with(':') { write!(f, "\"{name}\"") } else { f.write_str(name) }
+    }
+}
+
+/// Names in the middle of a line.
+struct Names<'a>(&'a [UserName]);
+
+impl std::fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut names = self.0.iter();
+        names.next().map_or(Ok(()), |first| write!(f, "{first}"))?;
+        names.try_for_each(|name| write!(f, ", {name}"))
+    }
+}
+
+impl std::fmt::Display for Readers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", Names(&self.names))?;
+        if self.more > 0 {
+            write!(f, " and {} more", self.more)?;
+        }
+        if self.texts == 1 { Ok(()) } else { write!(f, ": {}", Texts(self.texts)) }
+    }
+}
+
+/// So many texts.
+struct Texts(u32);
+
+impl std::fmt::Display for Texts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 == 1 { f.write_str("1 message") } else { write!(f, "{} messages", self.0) }
     }
 }
 

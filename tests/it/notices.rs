@@ -4,12 +4,18 @@
 use std::path::Path;
 
 use chinwag::wire::command::COMMANDS;
-use chinwag::wire::name::{NameError, Text, UserName};
+use chinwag::wire::name::{GroupName, NameError, Text, UserName};
 use chinwag::wire::text::Speller;
-use chinwag::wire::{Ago, Letter, Notice, Pass, Refusal, Road, Tag, control};
+use chinwag::wire::{
+    Ago, Letter, Membership, Mode, News, Notice, Pass, Question, Readers, Refusal, Road, Scope, Tag, control,
+};
 
 fn name(word: &str) -> UserName {
     UserName::parse(word).expect("legal")
+}
+
+fn group(word: &str) -> GroupName {
+    GroupName::parse(word).expect("legal")
 }
 
 /// 2 March 2026, 09:00 UTC.
@@ -18,8 +24,16 @@ const NINE: i64 = 1_772_442_000_000;
 /// At least one of each kind; a test below makes sure of that.
 fn notices() -> Vec<Notice> {
     let ago = Ago { wall: NINE, millis: 300_000 };
-    let letter = |from, road| {
-        Notice::Said(Letter { number: 7, from: name(from), text: Text::harmless("two  words "), sent: NINE, road })
+    let scoped = |from, road, scope| {
+        let text = Text::harmless("two  words ");
+        Notice::Said(Letter { number: 7, from: name(from), text, sent: NINE, road, scope, receipt: false })
+    };
+    let letter = |from, road| scoped(from, road, Scope::Plain);
+    let in_group = |from, road| scoped(from, road, Scope::Group(group("friends")));
+    let news = |news| Notice::Group { group: group("friends"), by: name("hans"), news };
+    let readers = |names: &[&str], more, texts| {
+        let names = names.iter().map(|user| name(user)).collect();
+        Readers { names, more, texts }
     };
     let mut all = vec![
         Notice::Hello { store: Text::harmless("1f") },
@@ -50,11 +64,32 @@ fn notices() -> Vec<Notice> {
         letter("hans", Road::Again),
         letter("hans:", Road::Live),
         letter("[02/03/26", Road::Live),
+        scoped("hans", Road::Live, Scope::General),
+        scoped("hans", Road::Mail, Scope::General),
+        scoped("hans", Road::Again, Scope::General),
+        in_group("hans", Road::Live),
+        in_group("hans", Road::Mail),
+        in_group("hans:]", Road::Again),
         Notice::Waiting { count: 1 },
         Notice::Waiting { count: 2 },
         Notice::Stored { to: name("luke"), seen: Some(ago) },
         Notice::Stored { to: name("luke"), seen: None },
         Notice::SomeSkipped,
+        Notice::SomeFull,
+        Notice::StoredInGroup {
+            group: group("friends"),
+            here: vec![name("luke"), name("yoda")],
+            away: vec![(name("r2d2"), Some(ago)), (name("vader"), None)],
+        },
+        Notice::StoredInGroup { group: group("friends"), here: Vec::new(), away: vec![(name("vader"), None)] },
+        Notice::Sent,
+        Notice::Delivered(readers(&["luke"], 0, 1)),
+        Notice::Seen(readers(&["luke"], 0, 1)),
+        Notice::Seen(readers(&["luke", "yoda"], 0, 3)),
+        Notice::Seen(readers(&["luke", "yoda"], 7, 1)),
+        Notice::SeenMeanwhile { by: name("luke"), texts: 1, sent: NINE, seen: NINE + 5_000 },
+        Notice::SeenMeanwhile { by: name("luke"), texts: 3, sent: NINE, seen: NINE + 5_000 },
+        Notice::ReceiptsDropped { max: 1000 },
         Notice::Arrived(name("yoda")),
         Notice::Arrived(name("hans:")),
         Notice::Left(name("yoda")),
@@ -65,6 +100,29 @@ fn notices() -> Vec<Notice> {
         Notice::Online { user: name("luke"), since: ago, idle: 130_000 },
         Notice::Offline { user: name("luke"), seen: ago },
         Notice::NeverOnline(name("luke")),
+        Notice::Receipts { on: true },
+        Notice::Receipts { on: false },
+        Notice::Groups(vec![
+            Membership { group: group("friends"), owned: true, members: 3 },
+            Membership { group: group("hans:"), owned: false, members: 1 },
+        ]),
+        Notice::NoGroups,
+        Notice::Members { owner: name("hans"), members: vec![name("hans"), name("luke")] },
+        news(News::Created(vec![name("luke"), name("yoda")])),
+        news(News::Created(Vec::new())),
+        news(News::Added(vec![name("luke")])),
+        news(News::Removed(vec![name("luke"), name("yoda")])),
+        news(News::Renamed(group("rebels"))),
+        news(News::Owned(name("luke"))),
+        news(News::Left),
+        news(News::Deleted),
+        Notice::Mode(Mode::Command),
+        Notice::Mode(Mode::General),
+        Notice::Mode(Mode::Direct),
+        Notice::Mode(Mode::Group),
+        Notice::Asked(Question::Create),
+        Notice::Asked(Question::Name),
+        Notice::Asked(Question::Members),
         Notice::HelpAll,
         Notice::Help(&COMMANDS[4]),
     ];
@@ -91,6 +149,24 @@ fn refusals() -> Vec<Refusal> {
         Refusal::AlreadyBlocked(name("luke")),
         Refusal::NotBlocked(name("luke")),
         Refusal::MailboxFull(name("luke")),
+        Refusal::NoSuchGroup(Text::harmless("friends")),
+        Refusal::GroupExists(group("friends")),
+        Refusal::BadGroupName,
+        Refusal::NotOwner(group("friends")),
+        Refusal::NotMember(group("friends")),
+        Refusal::NotInGroup { group: group("friends"), user: name("luke") },
+        Refusal::AlreadyMember { group: group("friends"), user: name("luke") },
+        Refusal::AlreadyOwner(group("friends")),
+        Refusal::NotAdded(name("luke")),
+        Refusal::OwnerStays(group("friends")),
+        Refusal::GroupsFull { max: 10_000 },
+        Refusal::OwnsTooMany { max: 100 },
+        Refusal::GroupFull { group: group("friends"), max: 256 },
+        Refusal::NamesFull { max: 64 },
+        Refusal::NoGroupYet,
+        Refusal::DirectForm,
+        Refusal::GroupForm,
+        Refusal::NoMode,
         Refusal::Busy,
         Refusal::DiskFailed,
         Refusal::LineTooLong { max: 8192 },
@@ -139,7 +215,7 @@ fn no_kind_of_notice_is_missing() {
     // Derived from the source, so that a new kind cannot be forgotten here.
     let source = include_str!("../../src/wire/mod.rs");
     let listed = format!("{:?}", notices());
-    for kind in ["pub enum Notice {", "pub enum Refusal {"] {
+    for kind in ["pub enum Notice {", "pub enum Refusal {", "pub enum News {"] {
         let body = source.split(kind).nth(1).and_then(|rest| rest.split("\n}").next()).expect("the enum is there");
         let variants = body.lines().filter_map(|line| {
             let line = line.strip_prefix("    ")?;

@@ -277,9 +277,13 @@ fn rules(setup: &Setup) -> Rules {
     }
 }
 
+fn join(users: &[UserName]) -> String {
+    users.iter().map(UserName::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn describe(record: &Record) -> String {
     match record {
-        Record::Message { to, letter, .. } => format!("store message from {} to {to}", letter.from),
+        Record::Message { to, letter, .. } => format!("store message from {} to {}", letter.from, join(to)),
         Record::Confirmed { user, .. } => format!("store confirmed by {user}"),
         Record::Block { by, whom } => format!("store block by {by} of {whom}"),
         Record::Unblock { by, whom } => format!("store unblock by {by} of {whom}"),

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::roster::{User, UserId};
 use super::{ConnId, Effect, Notice, Record, State};
-use crate::wire::{Ago, Letter, Refusal, Tag};
+use crate::wire::{Letter, Refusal, Tag};
 
 /// Records that may wait for the disk before requests are answered "busy".
 const RECORDS_MAX: usize = 10_000;
@@ -51,8 +51,8 @@ pub(super) enum Promise {
     Forget(UserId),
     /// A text that was not confirmed is back in the mailbox; tried again until it is.
     Return(UserId, Letter),
-    /// A message in the mailbox of `to`. `absent`: the sender is told that it waits there.
-    Message { to: UserId, bytes: usize, absent: Option<Option<Ago>> },
+    /// A message in the mailboxes of `to`, and what the sender is told.
+    Message { to: Vec<UserId>, bytes: usize, answer: Option<Notice> },
     /// `by` blocks `whom`, or no longer does.
     Block { by: UserId, whom: UserId, blocked: bool },
 }
@@ -116,7 +116,7 @@ impl State {
     /// Puts a text that was not confirmed into the mailbox of `user`.
     pub(super) fn return_letter(&mut self, user: UserId, letter: Letter) {
         let to = self.roster[user].name.clone();
-        let record = Record::Message { to, letter: letter.clone(), tag: None };
+        let record = Record::Message { to: vec![to], letter: letter.clone(), tag: None };
         self.store(record, None, None, Promise::Return(user, letter));
     }
 
@@ -193,14 +193,11 @@ impl State {
     }
 
     fn answer(&self, promise: &Promise) -> Option<Notice> {
-        match *promise {
+        match promise {
             Promise::Quiet | Promise::Forget(_) | Promise::Return(..) => None,
-            Promise::Message { absent: None, .. } => None,
-            Promise::Message { to, absent: Some(seen), .. } => {
-                Some(Notice::Stored { to: self.roster[to].name.clone(), seen })
-            }
-            Promise::Block { whom, blocked: true, .. } => Some(Notice::Blocked(self.roster[whom].name.clone())),
-            Promise::Block { whom, blocked: false, .. } => Some(Notice::Unblocked(self.roster[whom].name.clone())),
+            Promise::Message { answer, .. } => answer.clone(),
+            Promise::Block { whom, blocked: true, .. } => Some(Notice::Blocked(self.roster[*whom].name.clone())),
+            Promise::Block { whom, blocked: false, .. } => Some(Notice::Unblocked(self.roster[*whom].name.clone())),
         }
     }
 
@@ -211,13 +208,15 @@ impl State {
     }
 
     fn undo(&mut self, promise: &Promise) {
-        match *promise {
+        match promise {
             Promise::Quiet | Promise::Return(..) => {}
             Promise::Forget(user) => {
-                self.journal.unforgotten.insert(user);
+                self.journal.unforgotten.insert(*user);
             }
-            Promise::Message { to, bytes, .. } => self.roster[to].mailbox.forget(1, bytes),
-            Promise::Block { by, whom, blocked } => self.roster[by].set_blocked(whom, !blocked),
+            Promise::Message { to, bytes, .. } => {
+                to.iter().for_each(|&user| self.roster[user].mailbox.forget(1, *bytes));
+            }
+            &Promise::Block { by, whom, blocked } => self.roster[by].set_blocked(whom, !blocked),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::journal::Promise;
 use super::roster::UserId;
 use super::{ConnId, Effect, Record, State};
 use crate::wire::name::Text;
-use crate::wire::{Letter, Notice, Refusal, Road};
+use crate::wire::{Letter, Notice, Refusal, Road, Scope};
 
 /// Messages that may wait for one user; then the sender is told that the mailbox is full.
 pub const MAILBOX_MESSAGES_MAX: u32 = 1000;
@@ -229,7 +229,8 @@ impl State {
         let number = self.next_number;
         self.next_number += 1;
         let from = self.roster[from].name.clone();
-        Letter { number, from, text: Text::harmless(text), sent: self.now.wall, road: Road::Live }
+        let (text, sent) = (Text::harmless(text), self.now.wall);
+        Letter { number, from, text, sent, road: Road::Live, scope: Scope::Plain, receipt: false }
     }
 
     /// The connection that can take a text at once: its user has read all that waited, and there
@@ -294,12 +295,14 @@ impl State {
             return self.refuse(conn, Refusal::MailboxFull(name));
         }
         let reader = self.roster[to].session;
-        let absent = reader.is_none().then(|| self.last_seen(to));
+        let seen = self.last_seen(to);
         let user = &mut self.roster[to];
         user.mailbox.put(letter.number, bytes);
-        let record = Record::Message { to: user.name.clone(), letter, tag: self.tag };
+        let name = user.name.clone();
+        let record = Record::Message { to: vec![name.clone()], letter, tag: self.tag };
+        let answer = reader.is_none().then_some(Notice::Stored { to: name, seen });
         let line = self.line_pending(from);
-        self.store(record, Some(conn), line, Promise::Message { to, bytes, absent });
+        self.store(record, Some(conn), line, Promise::Message { to: vec![to], bytes, answer });
         if let Some(reader) = reader {
             self.queue(reader);
         }

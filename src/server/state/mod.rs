@@ -125,10 +125,10 @@ pub enum Effect {
 /// Something that must outlive the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// Keeps a message until `to` has got it.
+    /// Keeps a message until all of `to` have got it.
     Message {
-        /// Whose mailbox.
-        to: UserName,
+        /// Whose mailboxes.
+        to: Vec<UserName>,
         /// What waits there.
         letter: Letter,
         /// What the sender's client calls it, so that sending it twice stores it once.
@@ -191,7 +191,10 @@ impl Record {
 
     /// What the record costs in memory until it is stored, in bytes, roughly.
     pub fn cost(&self) -> usize {
-        64 + if let Self::Message { letter, .. } = self { letter.text.as_str().len() } else { 0 }
+        match self {
+            Self::Message { to, letter, .. } => 64 * to.len() + letter.text.as_str().len(),
+            _ => 64,
+        }
     }
 }
 
