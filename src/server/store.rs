@@ -29,7 +29,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transac
 
 use crate::clock::Clock;
 use crate::server::credentials::Appender;
-use crate::server::state::{ConnId, Record, Remembered, RememberedUser, TokenHash, Tokens};
+use crate::server::state::{Change, ConnId, GroupId, Receipt, Record, Remembered, RememberedUser, TokenHash, Tokens};
 use crate::wire::name::{GroupName, Text, UserName};
 use crate::wire::{Letter, Road, Scope, Tag};
 
@@ -146,6 +146,17 @@ const COPY_DAMAGED: &str = "
     INSERT INTO damaged SELECT receiver, number, sender, sent, again, text, crc, ?3, scope, receipt FROM messages
     WHERE receiver = ?1 AND number = ?2";
 const DROP_DAMAGED: &str = "DELETE FROM messages WHERE receiver = ?1 AND number = ?2";
+const SET_RECEIPT: &str =
+    "INSERT OR REPLACE INTO receipts (sender, reader, texts, sent, seen) VALUES (?1, ?2, ?3, ?4, ?5)";
+const DROP_RECEIPT: &str = "DELETE FROM receipts WHERE sender = ?1 AND reader = ?2";
+const ADD_GROUP: &str = "INSERT INTO groups (id, name, owner) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+const DROP_GROUP: &str = "DELETE FROM groups WHERE id = ?1";
+const NAME_GROUP: &str = "UPDATE OR IGNORE groups SET name = ?2 WHERE id = ?1";
+const OWN_GROUP: &str = "
+    UPDATE groups SET owner = ?2 WHERE id = ?1 AND EXISTS (SELECT 1 FROM members WHERE grp = ?1 AND user = ?2)";
+const FIND_OWNER: &str = "SELECT owner FROM groups WHERE id = ?1";
+const ADD_MEMBER: &str = "INSERT INTO members (grp, user) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+const DROP_MEMBER: &str = "DELETE FROM members WHERE grp = ?1 AND user = ?2";
 const GET_META: &str = "SELECT value FROM meta WHERE key = ?1";
 const SET_META: &str = "
     INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value";
@@ -161,6 +172,15 @@ const ALL_TAGS: &str = "
 const ALL_BLOCKS: &str = "
     SELECT blocker.name, blocked.name FROM blocks
     JOIN users AS blocker ON blocker.id = blocks.blocker JOIN users AS blocked ON blocked.id = blocks.blocked";
+
+const ALL_RECEIPTS: &str = "
+    SELECT sender.name, reader.name, texts, sent, seen FROM receipts
+    JOIN users AS sender ON sender.id = receipts.sender JOIN users AS reader ON reader.id = receipts.reader";
+
+const ALL_GROUPS: &str = "
+    SELECT groups.id, groups.name, owner.name, member.name FROM groups
+    JOIN users AS owner ON owner.id = groups.owner
+    JOIN members ON members.grp = groups.id JOIN users AS member ON member.id = members.user ORDER BY groups.id";
 
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -598,6 +618,32 @@ fn read_all(connection: &Connection) -> rusqlite::Result<(Ids, Remembered)> {
         }
     }
 
+    let mut statement = connection.prepare(ALL_GROUPS)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let id = row.get_ref(0)?.as_i64().ok().and_then(|id| u64::try_from(id).ok()).map(GroupId);
+        let name = row.get_ref(1)?.as_str().ok().and_then(GroupName::parse);
+        let (Some(id), Some(name), Some(owner), Some(member)) = (id, name, read_name(row, 2), read_name(row, 3)) else {
+            continue;
+        };
+        match remembered.groups.last_mut() {
+            Some((last, _, _, members)) if *last == id => members.push(member),
+            _ => remembered.groups.push((id, name, owner, vec![member])),
+        }
+    }
+
+    let mut statement = connection.prepare(ALL_RECEIPTS)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let number = |column| row.get_ref(column).ok()?.as_i64().ok();
+        let texts = number(2).and_then(|texts| u32::try_from(texts).ok());
+        if let (Some(to), Some(by), Some(texts), Some(sent), Some(seen)) =
+            (read_name(row, 0), read_name(row, 1), texts, number(3), number(4))
+        {
+            remembered.receipts.push((to, by, Receipt { texts, sent, seen }));
+        }
+    }
+
     let mut statement = connection.prepare(ALL_BLOCKS)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
@@ -669,6 +715,16 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
                 connection.prepare_cached(DROP_MESSAGES)?.execute(params![receiver, number_or_max(*upto)])?;
             }
         }
+        Record::Receipt { to, by, receipt } => {
+            let (sender, reader) = (ids.find_or_add(connection, to)?, ids.find_or_add(connection, by)?);
+            match receipt {
+                Some(Receipt { texts, sent, seen }) => {
+                    let values = params![sender, reader, texts, sent, seen];
+                    connection.prepare_cached(SET_RECEIPT)?.execute(values)?
+                }
+                None => connection.prepare_cached(DROP_RECEIPT)?.execute([sender, reader])?,
+            };
+        }
         Record::Block { by, whom } => {
             let pair = [ids.find_or_add(connection, by)?, ids.find_or_add(connection, whom)?];
             connection.prepare_cached(ADD_BLOCK)?.execute(pair)?;
@@ -678,6 +734,7 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
                 connection.prepare_cached(DROP_BLOCK)?.execute([by, whom])?;
             }
         }
+        Record::Group { group, change } => write_group(connection, ids, *group, change)?,
         Record::CameOnline { user, wall } => {
             let id = ids.find_or_add(connection, user)?;
             connection.prepare_cached(SET_SEEN)?.execute(params![id, 1, wall])?;
@@ -692,6 +749,49 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
         }
         Record::Heartbeat { wall } => {
             connection.prepare_cached(SET_META)?.execute(params!["heartbeat", wall])?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes a group if the change still has its ground; the state decides in the same way.
+fn write_group(
+    connection: &Connection,
+    ids: &mut Ids,
+    group: GroupId,
+    change: &Change<UserName>,
+) -> Result<(), StoreError> {
+    let id = i64::try_from(group.0).map_err(|_| StoreError::NumberTooBig(group.0))?;
+    if let Change::Made { name, owner, .. } = change {
+        let owner = ids.find_or_add(connection, owner)?;
+        connection.prepare_cached(ADD_GROUP)?.execute(params![id, name.as_str(), owner])?;
+    }
+    let owner: Option<i64> = connection.prepare_cached(FIND_OWNER)?.query_row([id], |row| row.get(0)).optional()?;
+    let Some(owner) = owner else { return Ok(()) };
+    match change {
+        Change::Made { members: users, .. } | Change::Added(users) => {
+            let mut statement = connection.prepare_cached(ADD_MEMBER)?;
+            for user in users {
+                statement.execute([id, ids.find_or_add(connection, user)?])?;
+            }
+        }
+        Change::Removed(users) => {
+            let users: Vec<i64> =
+                users.iter().map(|user| ids.find_or_add(connection, user)).collect::<Result<_, _>>()?;
+            if !users.contains(&owner) {
+                let mut statement = connection.prepare_cached(DROP_MEMBER)?;
+                users.iter().try_for_each(|&user| statement.execute([id, user]).map(drop))?;
+            }
+        }
+        Change::Renamed(name) => {
+            connection.prepare_cached(NAME_GROUP)?.execute(params![id, name.as_str()])?;
+        }
+        Change::Owned(user) => {
+            let user = ids.find_or_add(connection, user)?;
+            connection.prepare_cached(OWN_GROUP)?.execute([id, user])?;
+        }
+        Change::Gone => {
+            connection.prepare_cached(DROP_GROUP)?.execute([id])?;
         }
     }
     Ok(())
@@ -1010,6 +1110,61 @@ mod tests {
         assert!(!remembered.users.iter().any(|user| user.name.as_str() == "nobody"));
         let page = store.page(&name("yoda"), 0).unwrap();
         assert_eq!(page, [letter("hans", 5, "gr\u{fc}ezi\tdu"), returned, letter("yoda", 9, "me")]);
+    }
+
+    #[test]
+    fn groups_are_as_their_changes_left_them() {
+        let (mut store, _) = Store::open(&Place::Memory, NOW).unwrap();
+        let group = |word: &str| GroupName::parse(word).expect("legal");
+        let record = |id, change| Record::Group { group: GroupId(id), change };
+        let made = |word: &str, owner: &str, members: &[&str]| Change::Made {
+            name: group(word),
+            owner: name(owner),
+            members: members.iter().map(|member| name(member)).collect(),
+        };
+        store
+            .commit(&[
+                record(1, made("friends", "hans", &["hans", "luke"])),
+                record(2, made("gone", "hans", &["hans"])),
+                record(1, Change::Added(vec![name("yoda"), name("luke")])),
+                record(1, Change::Removed(vec![name("luke")])),
+                record(1, Change::Renamed(group("rebels"))),
+                record(1, Change::Owned(name("yoda"))),
+                record(2, Change::Gone),
+            ])
+            .unwrap();
+        let expected = vec![(GroupId(1), group("rebels"), name("yoda"), vec![name("hans"), name("yoda")])];
+        assert_eq!(read_all(&store.connection).unwrap().1.groups, expected);
+        // What has lost its ground changes nothing.
+        store
+            .commit(&[
+                record(3, made("rebels", "luke", &["luke"])),
+                record(3, Change::Added(vec![name("r2d2")])),
+                record(1, Change::Owned(name("luke"))),
+                record(1, Change::Removed(vec![name("yoda"), name("hans")])),
+                record(4, made("other", "luke", &["luke"])),
+                record(4, Change::Renamed(group("rebels"))),
+                record(4, Change::Gone),
+            ])
+            .unwrap();
+        assert_eq!(read_all(&store.connection).unwrap().1.groups, expected);
+    }
+
+    #[test]
+    fn a_receipt_waits_as_it_was_last_stored() {
+        let (mut store, _) = Store::open(&Place::Memory, NOW).unwrap();
+        let record = |by, receipt| Record::Receipt { to: name("hans"), by: name(by), receipt };
+        let receipt = |texts| Receipt { texts, sent: NOW, seen: NOW + 1 };
+        store
+            .commit(&[
+                record("luke", Some(receipt(1))),
+                record("yoda", Some(receipt(2))),
+                record("luke", Some(receipt(3))),
+                record("yoda", None),
+            ])
+            .unwrap();
+        let (_, remembered) = read_all(&store.connection).unwrap();
+        assert_eq!(remembered.receipts, [(name("hans"), name("luke"), receipt(3))]);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The words of a typed line made into a [`Request`]; usage and help from the same table.
 
-use super::Request;
+use super::{GroupAct, GroupVerb, Mode, Request};
 
 /// One command: what may be typed, and what `help` says of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Command {
-    /// The first word of the line.
+    /// The first word of the line, or the first two.
     pub name: &'static str,
     /// A second word for the same, or nothing.
     pub alias: &'static str,
@@ -20,7 +20,7 @@ pub struct Command {
 }
 
 /// Every command that the server carries out, in the order of the help list.
-pub static COMMANDS: [Command; 9] = [
+pub static COMMANDS: [Command; 29] = [
     Command {
         name: "message",
         alias: "",
@@ -78,6 +78,166 @@ pub static COMMANDS: [Command; 9] = [
         example: "status luke",
     },
     Command {
+        name: "receipts",
+        alias: "",
+        arguments: "[on|off]",
+        summary: "be told what becomes of your texts, or not, or ask",
+        rule: "Sent, delivered to his connection, seen by him. From netcat the last two are one. Always on in the chat modes.",
+        example: "receipts on",
+    },
+    Command {
+        name: "groups",
+        alias: "",
+        arguments: "",
+        summary: "list the groups you are in",
+        rule: "One per line, sorted, with the number of members; yours are marked.",
+        example: "groups",
+    },
+    Command {
+        name: "group",
+        alias: "",
+        arguments: "<form> <group> ...",
+        summary: "all about one group: help group shows the forms",
+        rule: "Group names are made as user names, but without a slash; a group and a user may have the same name.",
+        example: "group send friends who brings the cable?",
+    },
+    Command {
+        name: "group create",
+        alias: "",
+        arguments: "<group> [user...]",
+        summary: "create a group that you own, with these members",
+        rule: "The members are told. Names that nobody has are skipped, with a line each.",
+        example: "group create friends luke yoda",
+    },
+    Command {
+        name: "group add",
+        alias: "",
+        arguments: "<group> <user...>",
+        summary: "make users members of your group",
+        rule: "Only the owner may. Who has blocked you is not added.",
+        example: "group add friends r2d2",
+    },
+    Command {
+        name: "group kick",
+        alias: "",
+        arguments: "<group> <user...>",
+        summary: "take members out of your group",
+        rule: "Only the owner may. He cannot kick himself.",
+        example: "group kick friends r2d2",
+    },
+    Command {
+        name: "group rename",
+        alias: "",
+        arguments: "<group> <new>",
+        summary: "give your group another name",
+        rule: "Only the owner may. The name must be free.",
+        example: "group rename friends rebels",
+    },
+    Command {
+        name: "group owner",
+        alias: "",
+        arguments: "<group> <user>",
+        summary: "hand your group over to another member",
+        rule: "Only the owner may. You stay a member.",
+        example: "group owner friends luke",
+    },
+    Command {
+        name: "group members",
+        alias: "",
+        arguments: "<group>",
+        summary: "list who is in a group",
+        rule: "Only members may. One name per line, sorted; the owner is marked.",
+        example: "group members friends",
+    },
+    Command {
+        name: "group send",
+        alias: "",
+        arguments: "<group> <text>",
+        summary: "send a text to all other members",
+        rule: "Only members may. It is stored for who is away, and you hear for whom.",
+        example: "group send friends who brings the cable?",
+    },
+    Command {
+        name: "group leave",
+        alias: "",
+        arguments: "<group>",
+        summary: "be no member any more",
+        rule: "The owner cannot while others remain. If he is alone, the group is deleted.",
+        example: "group leave friends",
+    },
+    Command {
+        name: "group delete",
+        alias: "",
+        arguments: "<group>",
+        summary: "delete your group",
+        rule: "Only the owner may. Texts that wait for members still come.",
+        example: "group delete friends",
+    },
+    Command {
+        name: "/general",
+        alias: "",
+        arguments: "",
+        summary: "general mode: every line goes to everybody",
+        rule: "It waits for who is away and has been here before. A line with / in front is a command; //x sends /x.",
+        example: "/general",
+    },
+    Command {
+        name: "/direct",
+        alias: "",
+        arguments: "",
+        summary: "direct mode: user~text goes to one user",
+        rule: "The first ~ ends the name; what follows is kept as typed.",
+        example: "/direct",
+    },
+    Command {
+        name: "/group",
+        alias: "",
+        arguments: "",
+        summary: "group mode: create a group by question and answer; group~text goes to its members",
+        rule: "Without arguments; with them it is the command group.",
+        example: "/group",
+    },
+    Command {
+        name: "/exit",
+        alias: "",
+        arguments: "",
+        summary: "leave the mode, back to the one before",
+        rule: "/leave leaves the server, in every mode.",
+        example: "/exit",
+    },
+    Command {
+        name: "/add",
+        alias: "",
+        arguments: "[group] <user...>",
+        summary: "as group add, for the group last created or used",
+        rule: "The first of several words is the group if it names one of yours.",
+        example: "/add r2d2",
+    },
+    Command {
+        name: "/kick",
+        alias: "",
+        arguments: "[group] <user...>",
+        summary: "as group kick, for the group last created or used",
+        rule: "The first of several words is the group if it names one of yours.",
+        example: "/kick r2d2",
+    },
+    Command {
+        name: "/rename",
+        alias: "",
+        arguments: "[group] <new>",
+        summary: "as group rename, for the group last created or used",
+        rule: "With two words the first is the group.",
+        example: "/rename rebels",
+    },
+    Command {
+        name: "/members",
+        alias: "",
+        arguments: "[group]",
+        summary: "as group members, for the group last created or used",
+        rule: "With a word it is that group.",
+        example: "/members",
+    },
+    Command {
         name: "help",
         alias: "",
         arguments: "[command]",
@@ -117,7 +277,13 @@ pub fn parse(line: &str) -> Result<Request<'_>, ParseError<'_>> {
     if word.is_empty() {
         return Err(ParseError::Empty);
     }
-    if let Some(command) = find(bare) {
+    if word == "/group" && is_blank(rest) {
+        return Ok(Request::Enter(Mode::Group));
+    }
+    if bare == "group" {
+        return group_request(rest);
+    }
+    if let Some(command) = find(word).or_else(|| find(bare)) {
         return request(command, rest).ok_or(ParseError::Usage(command));
     }
     match FOR_CLIENT.iter().find(|&&name| name == bare) {
@@ -131,14 +297,55 @@ pub fn find(word: &str) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| command.name == word || (command.alias == word && !word.is_empty()))
 }
 
-const BLANKS: [char; 2] = [' ', '\t'];
+/// Whether `command` is one form of `general`, as `group create` is of `group`.
+pub fn is_form(command: &Command, general: &Command) -> bool {
+    command.name.strip_prefix(general.name).is_some_and(|form| form.starts_with(' '))
+}
+
+/// The words of a list of names.
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(BLANKS).filter(|word| !word.is_empty())
+}
+
+/// What separates words.
+pub const BLANKS: [char; 2] = [' ', '\t'];
 
 /// Splits after the first word and the one blank behind it.
-fn first_word(text: &str) -> (&str, &str) {
+pub fn first_word(text: &str) -> (&str, &str) {
     // By bytes: both blanks are ASCII, and every message goes through here twice.
     match memchr::memchr2(b' ', b'\t', text.as_bytes()) {
         Some(end) => (&text[..end], &text[end + 1..]),
         None => (text, ""),
+    }
+}
+
+/// `group <form> <group> ...`: the form is part of the command's name.
+fn group_request(rest: &str) -> Result<Request<'_>, ParseError<'_>> {
+    let (form, rest) = first_word(rest.trim_start_matches(BLANKS));
+    let of_form = |command: &&Command| command.name.strip_prefix("group ") == Some(form);
+    let Some(command) = COMMANDS.iter().find(of_form) else {
+        return Err(find("group").map_or(ParseError::Unknown("group"), ParseError::Usage));
+    };
+    let (group, rest) = first_word(rest.trim_start_matches(BLANKS));
+    let act = if group.is_empty() { None } else { group_act(form, rest) };
+    act.map(|act| Request::Group { group, act }).ok_or(ParseError::Usage(command))
+}
+
+fn group_act<'a>(form: &str, rest: &'a str) -> Option<GroupAct<'a>> {
+    let words = rest.trim_matches(BLANKS);
+    let some_words = (!words.is_empty()).then_some(words);
+    let one_word = some_words.filter(|words| !words.contains(BLANKS));
+    match form {
+        "create" => Some(GroupAct::Create { users: words }),
+        "add" => Some(GroupAct::Add { users: some_words? }),
+        "kick" => Some(GroupAct::Kick { users: some_words? }),
+        "rename" => Some(GroupAct::Rename { to: one_word? }),
+        "owner" => Some(GroupAct::Owner { user: one_word? }),
+        "send" => (!is_blank(rest)).then_some(GroupAct::Send { text: rest }),
+        "members" => words.is_empty().then_some(GroupAct::Members),
+        "leave" => words.is_empty().then_some(GroupAct::Leave),
+        "delete" => words.is_empty().then_some(GroupAct::Delete),
+        _ => None,
     }
 }
 
@@ -156,14 +363,32 @@ fn request<'a>(command: &'static Command, rest: &'a str) -> Option<Request<'a>> 
         "block" => Some(Request::Block { user: one_word? }),
         "unblock" => Some(Request::Unblock { user: one_word? }),
         "status" => Some(Request::Status { user: one_word? }),
+        "receipts" => match words {
+            "" => Some(Request::Receipts { on: None }),
+            "on" => Some(Request::Receipts { on: Some(true) }),
+            "off" => Some(Request::Receipts { on: Some(false) }),
+            _ => None,
+        },
+        "groups" => words.is_empty().then_some(Request::Groups),
+        "/general" => words.is_empty().then_some(Request::Enter(Mode::General)),
+        "/direct" => words.is_empty().then_some(Request::Enter(Mode::Direct)),
+        "/exit" => words.is_empty().then_some(Request::Exit),
+        "/add" => (!words.is_empty()).then_some(Request::InGroup { verb: GroupVerb::Add, words }),
+        "/kick" => (!words.is_empty()).then_some(Request::InGroup { verb: GroupVerb::Kick, words }),
+        "/rename" => {
+            (1..=2).contains(&self::words(words).count()).then_some(Request::InGroup { verb: GroupVerb::Rename, words })
+        }
+        "/members" => (!words.contains(BLANKS)).then_some(Request::InGroup { verb: GroupVerb::Members, words }),
         "help" if words.is_empty() => Some(Request::Help { topic: None }),
-        "help" => Some(Request::Help { topic: Some(one_word?) }),
+        // Two words only where they are one name, as in `help group create`.
+        "help" => one_word.or(find(words).map(|_| words)).map(|topic| Request::Help { topic: Some(topic) }),
         "logout" => words.is_empty().then_some(Request::Logout),
         _ => None,
     }
 }
 
-fn is_blank(text: &str) -> bool {
+/// Whether a text says nothing.
+pub fn is_blank(text: &str) -> bool {
     text.bytes().all(|byte| byte == b' ' || byte == b'\t')
 }
 
@@ -218,6 +443,31 @@ mod tests {
         assert_eq!(usage("logout now"), "logout");
         assert_eq!(usage("block"), "block");
         assert_eq!(usage("block a b"), "block");
+        assert_eq!(usage("help block unblock"), "help");
+        assert_eq!(usage("receipts perhaps"), "receipts");
+        assert_eq!(usage("group"), "group");
+        assert_eq!(usage("/group nonsense"), "group");
+        assert_eq!(usage("group create"), "group create");
+        for line in ["group rename g", "group rename g a b"] {
+            assert_eq!(usage(line), "group rename");
+        }
+        assert_eq!(usage("group send g  "), "group send");
+        assert_eq!(usage("group leave g now"), "group leave");
+        assert_eq!(usage("/rename a b c"), "/rename");
+    }
+
+    #[test]
+    fn a_slash_alone_makes_the_mode() {
+        assert_eq!(parse("/group"), Ok(Request::Enter(Mode::Group)));
+        assert_eq!(parse(" /group "), Ok(Request::Enter(Mode::Group)));
+        let create = |users| Ok(Request::Group { group: "g", act: GroupAct::Create { users } });
+        assert_eq!(parse("/group create g"), create(""));
+        assert_eq!(parse("group  create  g  luke yoda "), create("luke yoda"));
+        assert_eq!(parse("group send g  hi "), Ok(Request::Group { group: "g", act: GroupAct::Send { text: " hi " } }));
+        assert_eq!(parse("/members"), Ok(Request::InGroup { verb: GroupVerb::Members, words: "" }));
+        assert_eq!(parse("general"), Err(ParseError::Unknown("general")));
+        assert_eq!(parse("add luke"), Err(ParseError::Unknown("add")));
+        assert_eq!(parse("help group create"), Ok(Request::Help { topic: Some("group create") }));
     }
 
     #[test]

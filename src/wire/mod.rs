@@ -29,12 +29,49 @@ pub enum Request<'a> {
     Unblock { user: &'a str },
     /// `status <user>`
     Status { user: &'a str },
+    /// `receipts [on|off]`; `None` asks
+    Receipts { on: Option<bool> },
+    /// `group <what> <group> ...`
+    Group { group: &'a str, act: GroupAct<'a> },
+    /// `/add`, `/kick`, `/rename`, `/members`: the group may be left out of the words
+    InGroup { verb: GroupVerb, words: &'a str },
+    /// `groups`
+    Groups,
+    /// `/general`, `/direct`, `/group`
+    Enter(Mode),
+    /// `/exit`
+    Exit,
     /// `help [command]`
     Help { topic: Option<&'a str> },
     /// `logout`, also `leave`
     Logout,
     /// A command that only the client program can carry out.
     ForClient { word: &'static str },
+}
+
+/// What is to be done with a group. Several names stand in one string with blanks between.
+#[allow(missing_docs, reason = "the names of the variants are the words of the commands")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupAct<'a> {
+    Create { users: &'a str },
+    Add { users: &'a str },
+    Kick { users: &'a str },
+    Rename { to: &'a str },
+    Owner { user: &'a str },
+    Members,
+    Send { text: &'a str },
+    Leave,
+    Delete,
+}
+
+/// The commands that act on the group last used.
+#[allow(missing_docs, reason = "the names of the variants are the words of the commands")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupVerb {
+    Add,
+    Kick,
+    Rename,
+    Members,
 }
 
 /// What a typed line means in a session (the Aalto system's modes).
@@ -235,6 +272,8 @@ pub enum Refusal {
     GroupsFull { max: usize },
     /// The user owns as many groups as one may.
     OwnsTooMany { max: usize },
+    /// The new owner owns as many groups as one may.
+    HeOwnsTooMany { user: UserName, max: usize },
     /// The group would have too many members.
     GroupFull { group: GroupName, max: usize },
     /// Too many names in one command.

@@ -266,9 +266,10 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         }
         Refusal::GroupsFull { max } => write!(out, "The server has {max} groups and no room for more"),
         Refusal::OwnsTooMany { max } => write!(out, "You own {max} groups, nobody may own more"),
+        Refusal::HeOwnsTooMany { user, max } => write!(out, "{user} owns {max} groups, nobody may own more"),
         Refusal::GroupFull { group, max } => write!(out, "{group} would have more than {max} members"),
         Refusal::NamesFull { max } => write!(out, "Too many names, {max} at most in one command"),
-        Refusal::NoGroupYet => write!(out, "Which group? None was created or used in this session"),
+        Refusal::NoGroupYet => write!(out, "Which group? You have created or used none in this session"),
         Refusal::DirectForm => write!(out, "Direct mode: type user~text, or /exit"),
         Refusal::GroupForm => write!(out, "Group mode: type group~text, or /exit"),
         Refusal::NoMode => write!(out, "There is no mode to leave; logout or /leave leaves the server"),

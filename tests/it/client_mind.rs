@@ -170,6 +170,18 @@ fn the_end_of_a_pipe_waits_for_every_answer() {
 }
 
 #[test]
+fn a_receipt_that_waited_is_confirmed_when_it_was_displayed() {
+    let mut mind = Mind::typing().log_in(0);
+    let shown = "show [seen by luke 01/01/70 00:00:02: 3 messages, the last of 01/01/70 00:00:01]";
+    assert_eq!(mind.hear("seen-meanwhile luke 3 1000 2000"), [shown]);
+    assert_eq!(mind.hear("seen-meanwhile yoda 1 1000 2000").len(), 1);
+    assert_eq!(mind.tell(Event::Displayed(2)), ["send TOLD luke"], "the welcome is the first mark");
+    // Over a dead link nothing is said; the server tells of it again.
+    mind.tell(Event::Lost("reset".to_owned()));
+    assert_eq!(mind.tell(Event::Displayed(3)), [""; 0]);
+}
+
+#[test]
 fn input_that_ends_before_the_log_in_is_an_error_in_a_pipe() {
     for (typed, answer, code) in [
         (None, "ask name", "end 1"),

@@ -285,6 +285,21 @@ fn an_answer_that_was_read_holds_after_a_kill() {
     assert!(server.script("yoda\nwise\nmessage hans hi\n").ends_with("message stored\n"));
 }
 
+#[test]
+fn groups_and_waiting_receipts_hold_after_a_kill() {
+    let house = House::new("hans falcon\nyoda wise\n");
+    kill_after(&house, "group create friends yoda", "created the group friends");
+    kill_after(&house, "group rename friends rebels", "renamed friends to rebels");
+    kill_after(&house, "receipts on\ngroup send rebels hi", "stored for yoda");
+    let server = house.serve(&[]);
+    let shown = server.script("yoda\nwise\nlogout\n");
+    assert!(shown.contains("] [rebels/hans] hi\n"), "{shown}");
+    server.kill();
+    let server = house.serve(&[]);
+    let shown = server.script("hans\nfalcon\ngroups\nlogout\n");
+    assert!(shown.contains("[seen by yoda ") && shown.contains("rebels (yours, 2 members)"), "{shown}");
+}
+
 /// Somebody asks to leave while what waited for him is still on its way.
 #[test]
 fn what_was_not_written_before_a_kill_is_not_lost() {

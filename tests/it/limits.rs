@@ -1,6 +1,13 @@
 //! What happens at the limits, on the pure state: too many lines for a transcript.
 
-use chinwag::server::state::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNCONFIRMED_MAX};
+use chinwag::server::ids::ConnId;
+use chinwag::server::state::{
+    Effect, Event, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId, MAILBOX_BYTES_MAX,
+    MAILBOX_MESSAGES_MAX, RECEIPTS_MAX, Remembered, Rules, State, UNCONFIRMED_MAX,
+};
+use chinwag::wire::name::{GroupName, UserName};
+use chinwag::wire::time::Moment;
+use chinwag::wire::{Notice, Refusal};
 
 use crate::play::{Act, Setup, Stage};
 use crate::pure::Pure;
@@ -132,4 +139,125 @@ fn our_client_confirms_page_by_page_and_its_ping_is_answered_after_them() {
     }
     let numbers: Vec<String> = (0..sent).map(|number| number.to_string()).collect();
     assert_eq!(shown, numbers);
+}
+
+/// Accounts `u0`, `u1` and so on.
+fn crowd(users: usize) -> Pure {
+    Pure::with_accounts(&SETUP, (0..users).map(|number| (format!("u{number}"), "secret".to_owned())))
+}
+
+/// `u<from>` to the one before `u<end>`.
+fn names(from: usize, end: usize) -> String {
+    (from..end).map(|number| format!("u{number}")).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_group_has_so_many_members_and_a_command_so_many_names() {
+    let mut stage = crowd(GROUP_MEMBERS_MAX + 2);
+    say(&mut stage, 'a', "u0 secret");
+    let seen = say(&mut stage, 'a', &format!("group create g {}", names(1, 2 + GROUP_NAMES_MAX)));
+    assert_eq!(seen, [format!("a< Error. Too many names, {GROUP_NAMES_MAX} at most in one command")]);
+    say(&mut stage, 'a', "group create g");
+    for from in (1..GROUP_MEMBERS_MAX).step_by(GROUP_NAMES_MAX) {
+        let end = (from + GROUP_NAMES_MAX).min(GROUP_MEMBERS_MAX);
+        let seen = say(&mut stage, 'a', &format!("group add g {}", names(from, end)));
+        assert!(seen.iter().any(|line| line.starts_with("a< u0 added u")), "{seen:?}");
+    }
+    let seen = say(&mut stage, 'a', &format!("group add g u{GROUP_MEMBERS_MAX}"));
+    assert_eq!(seen, [format!("a< Error. g would have more than {GROUP_MEMBERS_MAX} members")]);
+    assert_eq!(say(&mut stage, 'a', "groups"), [format!("a< g (yours, {GROUP_MEMBERS_MAX} members)")]);
+    say(&mut stage, 'a', "group kick g u1");
+    let seen = say(&mut stage, 'a', &format!("group add g u{GROUP_MEMBERS_MAX}"));
+    assert!(seen.iter().any(|line| line.starts_with("a< u0 added u")), "{seen:?}");
+}
+
+#[test]
+fn a_user_owns_so_many_groups_also_by_gift() {
+    let mut stage = crowd(2);
+    say(&mut stage, 'a', "u0 secret");
+    say(&mut stage, 'b', "u1 secret");
+    for number in 0..GROUPS_OWNED_MAX {
+        let seen = say(&mut stage, 'a', &format!("group create g{number}"));
+        assert!(seen.iter().any(|line| line.ends_with(&format!("created the group g{number}"))), "{seen:?}");
+    }
+    let refused = format!("a< Error. You own {GROUPS_OWNED_MAX} groups, nobody may own more");
+    assert_eq!(say(&mut stage, 'a', "group create one-more"), [refused]);
+    say(&mut stage, 'b', "group create gift u0");
+    let refused = format!("b< Error. u0 owns {GROUPS_OWNED_MAX} groups, nobody may own more");
+    assert_eq!(say(&mut stage, 'b', "group owner gift u0"), [refused]);
+    say(&mut stage, 'a', "group delete g0");
+    let seen = say(&mut stage, 'b', "group owner gift u0");
+    assert!(seen.contains(&"b< u1 made u0 the owner of gift".to_owned()), "{seen:?}");
+}
+
+#[test]
+fn the_server_has_room_for_so_many_groups() {
+    let legal = |word: &str| UserName::parse(word).expect("legal");
+    let group = |number: usize| {
+        let name = GroupName::parse(&format!("g{number}")).expect("legal");
+        (GroupId(number as u64), name, legal("other"), vec![legal("other")])
+    };
+    let groups = (1..=GROUPS_MAX).map(group).collect();
+    let remembered = Remembered { groups, first_number: 1 << 40, ..Remembered::default() };
+    let rules = Rules { block: 0, timeout: 10_000, allow_new_users: false, hide_blockers: false, lobby_max: 4 };
+    let now = Moment { elapsed: 0, wall: 0 };
+    let mut state = State::new(rules, [(legal("hans"), "falcon".to_owned())], remembered, now, || 7);
+    let mut effects = Vec::new();
+    state.handle(now, Event::Opened(ConnId(1), [127, 0, 0, 1].into()), &mut effects);
+    for line in ["hans falcon", "group create one-more"] {
+        state.handle(now, Event::Line(ConnId(1), line.as_bytes()), &mut effects);
+    }
+    let refusal = Notice::Refused(Refusal::GroupsFull { max: GROUPS_MAX });
+    assert_eq!(effects.last(), Some(&Effect::Send(ConnId(1), refusal)));
+}
+
+#[test]
+fn so_many_receipts_wait_and_one_line_says_that_there_were_more() {
+    let readers = RECEIPTS_MAX + 1;
+    let mut stage = crowd(readers + 1);
+    // Everybody must have been here, or the text would not wait for him.
+    for number in (1..=readers).chain([0]) {
+        say(&mut stage, 'a', &format!("u{number} secret"));
+        if number > 0 {
+            say(&mut stage, 'a', "logout");
+        }
+    }
+    say(&mut stage, 'a', "/general");
+    say(&mut stage, 'a', "hello");
+    say(&mut stage, 'a', "/leave");
+    for number in 1..=readers {
+        say(&mut stage, 'b', &format!("u{number} secret"));
+        say(&mut stage, 'b', "logout");
+    }
+    let seen = say(&mut stage, 'a', "u0 secret");
+    assert_eq!(seen.iter().filter(|line| line.starts_with("a< [seen by u")).count(), RECEIPTS_MAX);
+    let dropped = format!("a< [more than {RECEIPTS_MAX} users read what you had sent: some are not named]");
+    assert_eq!(seen.last(), Some(&dropped));
+}
+
+#[test]
+fn a_receipt_names_a_hundred_readers_and_counts_the_others() {
+    let mut stage = crowd(110);
+    let clients: Vec<char> = ('A'..).take(110).collect();
+    for (number, &client) in clients.iter().enumerate() {
+        say(&mut stage, client, &format!("u{number} secret"));
+    }
+    say(&mut stage, 'A', "/general");
+    let seen = say(&mut stage, 'A', "hello");
+    let receipt = seen.iter().find(|line| line.starts_with("A< [seen by u1, u10, u100, u101")).expect("a receipt");
+    assert!(receipt.ends_with(" and 9 more]"), "{receipt}");
+}
+
+#[test]
+fn a_text_to_many_says_once_that_some_mailboxes_are_full() {
+    let mut stage = Pure::new(&SETUP);
+    say(&mut stage, 'a', "yoda wise");
+    say(&mut stage, 'a', "group create g hans luke");
+    for number in 0..MAILBOX_MESSAGES_MAX {
+        say(&mut stage, 'a', &format!("message hans {number}"));
+    }
+    let seen = say(&mut stage, 'a', "group send g hello");
+    let full = "a< Some mailboxes are full, not everybody will get your message".to_owned();
+    let stored = "a< Sent to g: stored for luke (never online yet)".to_owned();
+    assert_eq!(seen, ["store message from yoda to luke".to_owned(), full, stored]);
 }

@@ -161,6 +161,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OwnerStays(group("friends")),
         Refusal::GroupsFull { max: 10_000 },
         Refusal::OwnsTooMany { max: 100 },
+        Refusal::HeOwnsTooMany { user: name("luke"), max: 100 },
         Refusal::GroupFull { group: group("friends"), max: 256 },
         Refusal::NamesFull { max: 64 },
         Refusal::NoGroupYet,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use chinwag::server::ids::ConnId;
-use chinwag::server::state::{Effect, Event, Parting, Record, Remembered, Rules, State};
+use chinwag::server::state::{Change, Effect, Event, Parting, Record, Remembered, Rules, State};
 use chinwag::server::store::{Place, Store};
 use chinwag::wire::Notice;
 use chinwag::wire::control;
@@ -281,12 +281,26 @@ fn join(users: &[UserName]) -> String {
     users.iter().map(UserName::as_str).collect::<Vec<_>>().join(", ")
 }
 
+fn describe_change(change: &Change<UserName>) -> String {
+    match change {
+        Change::Made { name, owner, members } => format!("{name} made by {owner} with {}", join(members)),
+        Change::Added(users) => format!("with {}", join(users)),
+        Change::Removed(users) => format!("without {}", join(users)),
+        Change::Renamed(name) => format!("named {name}"),
+        Change::Owned(user) => format!("owned by {user}"),
+        Change::Gone => "gone".to_owned(),
+    }
+}
+
 fn describe(record: &Record) -> String {
     match record {
         Record::Message { to, letter, .. } => format!("store message from {} to {}", letter.from, join(to)),
         Record::Confirmed { user, .. } => format!("store confirmed by {user}"),
+        Record::Receipt { to, by, receipt: Some(_) } => format!("store receipt from {by} for {to}"),
+        Record::Receipt { to, by, receipt: None } => format!("store no receipt from {by} for {to}"),
         Record::Block { by, whom } => format!("store block by {by} of {whom}"),
         Record::Unblock { by, whom } => format!("store unblock by {by} of {whom}"),
+        Record::Group { change, .. } => format!("store group {}", describe_change(change)),
         Record::Tokens { user, tokens } => {
             format!("store {} of {user}", if tokens.latest.is_some() { "token" } else { "no token" })
         }

@@ -6,7 +6,7 @@ use chinwag::server::state::{Effect, Event, Parting, Record, Rules, State};
 use chinwag::server::store::{Place, Store};
 use chinwag::wire::name::UserName;
 use chinwag::wire::time::Moment;
-use chinwag::wire::{Letter, Notice};
+use chinwag::wire::{Letter, News, Notice, Refusal};
 
 const YODA: ConnId = ConnId(1);
 
@@ -160,4 +160,75 @@ fn a_failed_block_does_not_undo_a_later_one_that_holds() {
     assert_eq!(slow.told.last(), Some(&(YODA, Notice::Blocked(name("vader")))));
     slow.say(ConnId(2), "message yoda join me");
     assert_eq!(slow.texts(YODA), [""; 0]);
+}
+
+/// What `asker` was told, without the texts of others.
+fn answers(slow: &mut Slow, asker: ConnId) -> Vec<Notice> {
+    let told = std::mem::take(&mut slow.told).into_iter();
+    told.filter(|(conn, notice)| *conn == asker && !matches!(notice, Notice::Arrived(_)))
+        .map(|(_, notice)| notice)
+        .collect()
+}
+
+const NOT_STORED: Notice = Notice::Refused(Refusal::DiskFailed);
+
+#[test]
+fn what_builds_on_a_group_that_was_not_stored_is_not_stored_either() {
+    let mut slow = Slow::new(1_000_000);
+    slow.log_in(YODA, "yoda");
+    slow.commit();
+    slow.say(YODA, "group create friends");
+    let at_store = std::mem::take(&mut slow.records).len();
+    slow.say(YODA, "group add friends hans");
+    slow.say(YODA, "group rename friends rebels");
+    slow.say(YODA, "group create others");
+    slow.told.clear();
+    slow.tell(Event::StoreFailed(at_store));
+    slow.commit();
+    let told = answers(&mut slow, YODA);
+    assert_eq!(told[..3], [NOT_STORED, NOT_STORED, NOT_STORED]);
+    assert!(matches!(&told[3], Notice::Group { news: News::Created(_), .. }), "{told:?}");
+    slow.say(YODA, "groups");
+    assert!(matches!(&answers(&mut slow, YODA)[..], [Notice::Groups(groups)] if groups.len() == 1));
+}
+
+#[test]
+fn a_name_that_was_not_given_up_is_not_taken() {
+    let mut slow = Slow::new(1_000_000);
+    slow.log_in(YODA, "yoda");
+    slow.log_in(ConnId(2), "hans");
+    slow.say(YODA, "group create friends hans");
+    slow.commit();
+    slow.say(YODA, "group rename friends rebels");
+    let at_store = std::mem::take(&mut slow.records).len();
+    slow.say(ConnId(2), "group create friends");
+    slow.told.clear();
+    slow.tell(Event::StoreFailed(at_store));
+    slow.commit();
+    assert_eq!(answers(&mut slow, ConnId(2)), [NOT_STORED]);
+    slow.say(ConnId(2), "group members friends");
+    assert!(matches!(&answers(&mut slow, ConnId(2))[..], [Notice::Members { owner, .. }] if owner.as_str() == "yoda"));
+}
+
+#[test]
+fn who_comes_back_before_his_log_out_is_on_the_disk_loses_no_receipt() {
+    let mut slow = Slow::new(1_000_000);
+    let (first, second) = (ConnId(2), ConnId(3));
+    slow.log_in(YODA, "yoda");
+    slow.say(YODA, "receipts on");
+    slow.say(YODA, "message hans one");
+    slow.settle();
+    slow.say(YODA, "logout");
+    slow.tell(Event::Flushed);
+    slow.log_in(first, "hans");
+    slow.settle();
+    // Shown to a session whose end the disk does not take.
+    slow.log_in(second, "yoda");
+    slow.say(second, "logout");
+    slow.tell(Event::Flushed);
+    slow.fail();
+    slow.tell(Event::Closed(second, Parting::Cut));
+    slow.log_in(ConnId(4), "yoda");
+    let seen = slow.told.iter().filter(|(_, notice)| matches!(notice, Notice::SeenMeanwhile { texts: 1, .. }));
+    assert_eq!(seen.map(|(conn, _)| *conn).collect::<Vec<_>>(), [second, ConnId(4)]);
 }

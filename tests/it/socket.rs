@@ -175,14 +175,14 @@ impl Client {
         self.welcome = contains(&self.received, b"Welcome");
     }
 
-    /// Asks for help on something that is no command; whatever came before is in.
+    /// Asks for help on something that is no command, in every mode; whatever came before is in.
     pub(crate) fn fence(&mut self) {
         if !self.welcome || self.closed {
             return;
         }
         self.fences += 1;
         let number = self.fences;
-        self.send(&format!("help fence{number}"));
+        self.send(&format!("/help fence{number}"));
         let answer = format!("Error. Invalid command fence{number} (try help)\n");
         self.read_until(|all| find(all, answer.as_bytes()).is_some());
         if let Some(at) = find(&self.received, answer.as_bytes()) {

@@ -35,6 +35,11 @@ transcripts! {
         broadcast
         carriage_return
         end_of_input
+        group_create
+        group_leave
+        group_manage
+        group_rename
+        group_send
         help
         login
         login_already_online
@@ -50,8 +55,14 @@ transcripts! {
         message
         message_blocked_before_offline
         message_offline_then_live
+        mode_direct
+        mode_exit
+        mode_general
+        mode_group
         new_users
         presence_blocked
+        receipts
+        receipts_wait
         stop
         whoelse
         whoelse_hide_blockers
@@ -62,18 +73,26 @@ transcripts! {
         disk_fails_reading
         durable
         durable_unconfirmed
+        group_disk_fails
+        group_durable
         login_pool
         login_takes_too_long
         login_three_misses
         message_offline
+        mode_idle
         new_users_file_fails
         ours_confirms
         ours_login
+        ours_modes
         ours_refused
         ours_resume
         ours_same_line_disk_fails
         ours_same_line_twice
         presence
+        receipts_disk_fails
+        receipts_durable
+        receipts_ours
+        receipts_stalled
         reset
         stalled
         status

@@ -203,6 +203,8 @@ pub struct State {
     marks: u64,
     /// Marks and numbers that are on their way to the screen.
     on_the_way: VecDeque<(u64, u64)>,
+    /// Marks of receipts that had waited, and whose they are.
+    receipts_on_the_way: VecDeque<(u64, UserName)>,
     /// The highest number that was given to the screen, and that has been displayed.
     taken: u64,
     displayed: u64,
@@ -275,6 +277,7 @@ impl State {
             leaving: None,
             marks: 0,
             on_the_way: VecDeque::new(),
+            receipts_on_the_way: VecDeque::new(),
             taken: 0,
             displayed: 0,
             told: 0,

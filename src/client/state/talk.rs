@@ -179,6 +179,11 @@ impl State {
         self.learn(&notice);
         match notice {
             Notice::Said(letter) => self.show_letter(letter),
+            Notice::SeenMeanwhile { ref by, .. } => {
+                let by = by.clone();
+                self.show(notice);
+                self.receipts_on_the_way.push_back((self.marks, by));
+            }
             Notice::Done(tag) => self.done(tag),
             Notice::Pong => {
                 if self.fenced == Fence::Asked {
@@ -232,6 +237,12 @@ impl State {
 
     /// Confirms what the screen has displayed, once for all that was displayed together.
     pub(super) fn displayed(&mut self, mark: u64) {
+        while let Some((_, by)) = self.receipts_on_the_way.pop_front_if(|(at, _)| *at <= mark) {
+            // On a dead link it is lost, and the server tells of the receipt again.
+            if self.phase == Phase::Online {
+                self.say(Say::Told(by.as_str()));
+            }
+        }
         let mut highest = None;
         while let Some(&(at, number)) = self.on_the_way.front()
             && at <= mark

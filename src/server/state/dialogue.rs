@@ -4,14 +4,15 @@ use std::net::IpAddr;
 
 use super::lines::Fate;
 use super::mailbox::{Reading, Unconfirmed};
+use super::modes::{self, Talk};
 use super::roster::UserId;
 use super::tokens::Tokens;
 use super::{ConnId, Effect, Notice, Parting, State, Timer};
-use crate::wire::command::{self, ParseError};
+use crate::wire::command::{self, COMMANDS, ParseError};
 use crate::wire::control::{Say, Unknown};
 use crate::wire::line::{self, LINE_BYTES_MAX, LOGIN_LINE_BYTES_MAX};
 use crate::wire::name::{Text, UserName};
-use crate::wire::{Refusal, Request, Road, Tag};
+use crate::wire::{Mode, Refusal, Request, Road, Tag};
 
 /// Commands one client may send at once; then its reader pauses and nothing is lost.
 const COMMANDS_BURST_MAX: i64 = 100_000;
@@ -80,8 +81,9 @@ pub(super) struct Visit {
     pub(super) reading: Reading,
     /// A `PING` waits for what waited at log-in.
     pub(super) pong_due: bool,
-    /// What is left of a long list, last name first.
-    list: Vec<UserName>,
+    pub(super) talk: Talk,
+    /// What is left of a long list, last page first.
+    pages: Vec<Notice>,
 }
 
 impl Session {
@@ -116,11 +118,21 @@ impl Session {
             _ => None,
         }
     }
+
+    /// Whose session it is or was, and what he has not confirmed.
+    pub(super) fn unconfirmed(&mut self) -> Option<(UserId, &mut Unconfirmed)> {
+        match &mut self.stage {
+            Stage::Online(visit) => Some((visit.user, &mut visit.unconfirmed)),
+            Stage::Leaving(user, unconfirmed) => Some((*user, unconfirmed)),
+            _ => None,
+        }
+    }
 }
 
 impl Visit {
     pub(super) fn new(user: UserId, now: i64, reading: Reading) -> Self {
-        Self { user, active: now, unconfirmed: Unconfirmed::default(), reading, pong_due: false, list: Vec::new() }
+        let (unconfirmed, talk) = (Unconfirmed::default(), Talk::new());
+        Self { user, active: now, unconfirmed, reading, pong_due: false, talk, pages: Vec::new() }
     }
 }
 
@@ -133,8 +145,12 @@ impl State {
         let Some(session) = self.sessions.get(&conn) else { return };
         match &session.stage {
             Stage::Online(visit) => {
-                let user = visit.user;
-                if session.is_ours { self.hear_ours(conn, user, line) } else { self.command(conn, user, line) }
+                let (user, mode) = (visit.user, visit.talk.mode);
+                if session.is_ours {
+                    self.hear_ours(conn, user, mode, line);
+                } else {
+                    self.take_line(conn, user, mode, line);
+                }
             }
             Stage::Leaving(..) | Stage::Refused => {}
             _ if line.len() > LOGIN_LINE_BYTES_MAX => self.refuse_overlong(conn),
@@ -153,16 +169,17 @@ impl State {
     }
 
     /// A line of our client: a control line, or a typed line with its tag.
-    fn hear_ours(&mut self, conn: ConnId, user: UserId, line: &[u8]) {
+    fn hear_ours(&mut self, conn: ConnId, user: UserId, mode: Mode, line: &[u8]) {
         self.forget_used_token(user);
         match std::str::from_utf8(line).map_err(|_| Unknown).and_then(Say::parse) {
-            Ok(Say::Typed { tag, line }) => self.carry_out_once(conn, user, tag, line),
+            Ok(Say::Typed { tag, line }) => self.carry_out_once(conn, user, mode, tag, line),
             Ok(Say::Seen(number)) => self.seen(conn, number),
+            Ok(Say::Told(reader)) => self.confirm_receipt(conn, user, reader),
             Ok(Say::Ping) => {
                 self.charge_line(conn);
                 self.pong(conn);
             }
-            _ => self.command(conn, user, line),
+            _ => self.take_line(conn, user, mode, line),
         }
     }
 
@@ -186,11 +203,11 @@ impl State {
     }
 
     /// A line that may have come before on a connection that died.
-    fn carry_out_once(&mut self, conn: ConnId, user: UserId, tag: Tag, line: &str) {
+    fn carry_out_once(&mut self, conn: ConnId, user: UserId, mode: Mode, tag: Tag, line: &str) {
         match self.roster[user].lines.find(tag).cloned() {
             None => {
                 self.tag = Some(tag);
-                self.command(conn, user, line.as_bytes());
+                self.take_line(conn, user, mode, line.as_bytes());
                 self.tag = None;
             }
             Some(Fate::Pending) => self.await_line(conn, user, tag),
@@ -207,12 +224,20 @@ impl State {
         }
     }
 
-    fn command(&mut self, conn: ConnId, user: UserId, line: &[u8]) {
+    /// A line of somebody logged in: a text or a command, as its mode has it.
+    fn take_line(&mut self, conn: ConnId, user: UserId, mode: Mode, line: &[u8]) {
         self.charge_line(conn);
         let Ok(line) = line::text(line) else {
             return self.refuse(conn, Refusal::NotUtf8);
         };
-        let request = match command::parse(&line) {
+        match modes::text_of(&line).filter(|_| mode != Mode::Command) {
+            Some(text) => self.say(conn, user, mode, text),
+            None => self.command(conn, user, &line),
+        }
+    }
+
+    fn command(&mut self, conn: ConnId, user: UserId, line: &str) {
+        let request = match command::parse(line) {
             Ok(request) => request,
             Err(ParseError::Empty) => return,
             Err(ParseError::Unknown(word)) => return self.refuse(conn, invalid_command(word)),
@@ -230,6 +255,12 @@ impl State {
             Request::Block { user: whom } => self.block(conn, user, whom, true),
             Request::Unblock { user: whom } => self.block(conn, user, whom, false),
             Request::Status { user: whom } => self.status(conn, user, whom),
+            Request::Receipts { on } => self.set_receipts(conn, on),
+            Request::Group { group, act } => self.group(conn, user, group, act),
+            Request::InGroup { verb, words } => self.in_group(conn, user, verb, words),
+            Request::Groups => self.list_groups(conn, user),
+            Request::Enter(mode) => self.enter_mode(conn, user, mode),
+            Request::Exit => self.exit_mode(conn, user),
             Request::Help { topic } => self.help(conn, topic),
             Request::Logout => self.part(conn, Some(Notice::Goodbye)),
             Request::ForClient { word } => self.refuse(conn, Refusal::NeedsClient(word)),
@@ -237,25 +268,27 @@ impl State {
     }
 
     fn help(&mut self, conn: ConnId, topic: Option<&str>) {
-        let notice = match topic {
-            None => Notice::HelpAll,
-            Some(word) => match command::find(word.strip_prefix('/').unwrap_or(word)) {
-                Some(command) => Notice::Help(command),
-                None => Notice::Refused(invalid_command(word)),
-            },
+        let Some(word) = topic else { return self.send(conn, Notice::HelpAll) };
+        let Some(command) = command::find(word).or_else(|| command::find(word.strip_prefix('/').unwrap_or(word)))
+        else {
+            return self.refuse(conn, invalid_command(word));
         };
-        self.send(conn, notice);
+        self.send(conn, Notice::Help(command));
+        for form in COMMANDS.iter().filter(|form| command::is_form(form, command)) {
+            self.send(conn, Notice::Help(form));
+        }
     }
 
     pub(super) fn refuse(&mut self, conn: ConnId, refusal: Refusal) {
         self.send(conn, Notice::Refused(refusal));
     }
 
-    /// Counts a valid command as a sign of life.
-    fn touch(&mut self, conn: ConnId) {
+    /// Counts a valid command as a sign of life; its texts bring receipts if the session wants that.
+    pub(super) fn touch(&mut self, conn: ConnId) {
         let now = self.now.elapsed;
         if let Some(visit) = self.visit(conn) {
             visit.active = now;
+            self.receipt = visit.talk.wants_receipts();
         }
     }
 
@@ -317,7 +350,7 @@ impl State {
         }
         let waits = match &session.stage {
             // Our client is heard while it reads: it confirms each page before the next.
-            Stage::Online(visit) => !visit.list.is_empty() || (visit.reading.is_first() && !session.is_ours),
+            Stage::Online(visit) => !visit.pages.is_empty() || (visit.reading.is_first() && !session.is_ours),
             stage => matches!(stage, Stage::Enrolling),
         };
         if !waits {
@@ -325,21 +358,28 @@ impl State {
         }
     }
 
-    /// Sends a sorted list, page by page as the socket takes it; no command is heard in between.
-    pub(super) fn send_list(&mut self, conn: ConnId, mut names: Vec<UserName>) {
+    /// Sends a sorted list of names.
+    pub(super) fn send_list(&mut self, conn: ConnId, names: Vec<UserName>) {
         if names.is_empty() {
             return self.send(conn, Notice::Nobody);
         }
-        if names.len() > LIST_NAMES_MAX {
-            let mut rest = names.split_off(LIST_NAMES_MAX);
-            rest.reverse();
+        self.send_pages(conn, names.chunks(LIST_NAMES_MAX).map(|page| Notice::Names(page.to_vec())).collect());
+    }
+
+    /// Sends a list page by page as the socket takes it; no command is heard in between.
+    pub(super) fn send_pages(&mut self, conn: ConnId, mut pages: Vec<Notice>) {
+        pages.reverse();
+        let first = pages.pop();
+        if !pages.is_empty() {
             if let Some(visit) = self.visit(conn) {
-                visit.list = rest;
+                visit.pages = pages;
             }
             self.effects.push(Effect::Pause(conn));
             self.queue(conn);
         }
-        self.send(conn, Notice::Names(names));
+        if let Some(first) = first {
+            self.send(conn, first);
+        }
     }
 
     /// Asks to be looked at when the batch is flushed.
@@ -354,28 +394,28 @@ impl State {
     /// The end of a batch: the next page for everybody whose socket took the last one.
     pub(super) fn turn_pages(&mut self) {
         self.batch = self.batch.wrapping_add(1);
-        if self.unfinished.is_empty() {
-            return;
-        }
         for conn in std::mem::take(&mut self.unfinished) {
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                session.queued = false;
-                match (session.stalled, &session.stage) {
-                    (true, _) => {}
-                    (false, Stage::Leaving(..)) => self.confirm_and_close(conn),
-                    (false, _) => self.turn_page(conn),
-                }
+            let Some(session) = self.sessions.get_mut(&conn) else { continue };
+            session.queued = false;
+            // It comes again when it has drained.
+            if session.stalled {
+                continue;
             }
+            self.note_written(conn);
+            match self.sessions.get(&conn).map(|session| &session.stage) {
+                Some(Stage::Leaving(..)) => self.confirm_and_close(conn),
+                _ => self.turn_page(conn),
+            }
+        }
+        if !self.facts.is_empty() {
+            self.tell_receipts();
         }
     }
 
     fn turn_page(&mut self, conn: ConnId) {
         let Some(visit) = self.visit(conn) else { return };
-        if visit.list.is_empty() {
-            return self.read_on(conn);
-        }
-        let names: Vec<UserName> = (0..LIST_NAMES_MAX).map_while(|_| visit.list.pop()).collect();
-        self.send(conn, Notice::Names(names));
+        let Some(page) = visit.pages.pop() else { return self.read_on(conn) };
+        self.send(conn, page);
         self.resume(conn);
         self.queue(conn);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::groups::Pending;
 use super::roster::{User, UserId};
 use super::{ConnId, Effect, Notice, Record, State};
 use crate::wire::{Letter, Refusal, Tag};
@@ -26,6 +27,8 @@ pub(super) struct Journal {
     unforgotten: BTreeSet<UserId>,
     /// Returned messages that the disk refused, and for whom.
     unreturned: Vec<(UserId, Letter)>,
+    /// Receipts that the store does not hold as they are: whose, and from whom.
+    unreceipted: BTreeSet<(UserId, UserId)>,
 }
 
 /// What to do when a record is stored, or is not.
@@ -51,10 +54,20 @@ pub(super) enum Promise {
     Forget(UserId),
     /// A text that was not confirmed is back in the mailbox; tried again until it is.
     Return(UserId, Letter),
+    /// A receipt is kept or forgotten: whose, and from whom; tried again until it is.
+    Receipt(UserId, UserId),
     /// A message in the mailboxes of `to`, and what the sender is told.
     Message { to: Vec<UserId>, bytes: usize, answer: Option<Notice> },
     /// `by` blocks `whom`, or no longer does.
     Block { by: UserId, whom: UserId, blocked: bool },
+    /// A group is not as it was.
+    Group(Box<Pending>),
+}
+
+impl Promise {
+    fn group(&self) -> Option<&Pending> {
+        if let Self::Group(pending) = self { Some(pending) } else { None }
+    }
 }
 
 impl Journal {
@@ -131,9 +144,7 @@ impl State {
     /// The oldest records are on the disk: everybody gets the answer that waited for it.
     pub(super) fn committed(&mut self, records: usize) {
         for entry in self.journal.take(records) {
-            // Once more, because an earlier record that failed meanwhile has undone its own.
-            self.apply(&entry.promise);
-            let answer = self.answer(&entry.promise);
+            let answer = self.keep_promise(&entry.promise);
             if let Some((user, tag)) = entry.line {
                 self.roster[user].lines.done(tag, answer.clone());
             }
@@ -148,13 +159,18 @@ impl State {
         for entry in entries.iter().rev() {
             self.undo(&entry.promise);
         }
+        if entries.iter().any(|entry| entry.promise.group().is_some()) {
+            self.groups.start_over(self.journal.entries.iter().filter_map(|entry| entry.promise.group()));
+        }
         for entry in entries {
             if let Some((user, tag)) = entry.line {
                 self.roster[user].lines.forget(tag);
             }
             let answer = match entry.promise {
-                Promise::Message { .. } | Promise::Block { .. } => Some(Notice::Refused(Refusal::DiskFailed)),
-                Promise::Quiet | Promise::Forget(_) => None,
+                Promise::Message { .. } | Promise::Block { .. } | Promise::Group(_) => {
+                    Some(Notice::Refused(Refusal::DiskFailed))
+                }
+                Promise::Quiet | Promise::Forget(_) | Promise::Receipt(..) => None,
                 Promise::Return(user, letter) => {
                     if self.journal.unreturned.len() < RETRIES_MAX {
                         self.journal.unreturned.push((user, letter));
@@ -190,28 +206,34 @@ impl State {
         for user in std::mem::take(&mut self.journal.unforgotten) {
             self.forget_mail(user, None);
         }
-    }
-
-    fn answer(&self, promise: &Promise) -> Option<Notice> {
-        match promise {
-            Promise::Quiet | Promise::Forget(_) | Promise::Return(..) => None,
-            Promise::Message { answer, .. } => answer.clone(),
-            Promise::Block { whom, blocked: true, .. } => Some(Notice::Blocked(self.roster[*whom].name.clone())),
-            Promise::Block { whom, blocked: false, .. } => Some(Notice::Unblocked(self.roster[*whom].name.clone())),
+        for (sender, reader) in std::mem::take(&mut self.journal.unreceipted) {
+            self.store_receipt(sender, reader);
         }
     }
 
-    fn apply(&mut self, promise: &Promise) {
-        if let &Promise::Block { by, whom, blocked } = promise {
-            self.roster[by].set_blocked(whom, blocked);
+    /// A record is on the disk. Returns what the asker is told.
+    fn keep_promise(&mut self, promise: &Promise) -> Option<Notice> {
+        match promise {
+            Promise::Quiet | Promise::Forget(_) | Promise::Return(..) | Promise::Receipt(..) => None,
+            Promise::Message { answer, .. } => answer.clone(),
+            &Promise::Block { by, whom, blocked } => {
+                // Once more, because an earlier record that failed meanwhile has undone its own.
+                self.roster[by].set_blocked(whom, blocked);
+                let name = self.roster[whom].name.clone();
+                Some(if blocked { Notice::Blocked(name) } else { Notice::Unblocked(name) })
+            }
+            Promise::Group(pending) => Some(self.group_changed(pending)),
         }
     }
 
     fn undo(&mut self, promise: &Promise) {
         match promise {
-            Promise::Quiet | Promise::Return(..) => {}
+            Promise::Quiet | Promise::Return(..) | Promise::Group(_) => {}
             Promise::Forget(user) => {
                 self.journal.unforgotten.insert(*user);
+            }
+            &Promise::Receipt(sender, reader) => {
+                self.journal.unreceipted.insert((sender, reader));
             }
             Promise::Message { to, bytes, .. } => {
                 to.iter().for_each(|&user| self.roster[user].mailbox.forget(1, *bytes));

@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 
-use super::dialogue::Stage;
+use super::dialogue::{Session, Stage};
 use super::journal::Promise;
+use super::receipts::Told;
 use super::roster::UserId;
 use super::{ConnId, Effect, Record, State};
-use crate::wire::name::Text;
+use crate::wire::name::{Text, UserName};
 use crate::wire::{Letter, Notice, Refusal, Road, Scope};
 
 /// Messages that may wait for one user; then the sender is told that the mailbox is full.
@@ -100,12 +101,15 @@ impl Reading {
     }
 }
 
-/// Texts written to a client that has not confirmed them, oldest first.
+/// What was written to a client that has not confirmed it.
 #[derive(Debug, Default)]
 pub(super) struct Unconfirmed {
+    /// Texts, oldest first.
     ring: VecDeque<Delivered>,
     /// Stored ones that left the ring and are not yet deleted from the store.
     read: Read,
+    /// Receipts that had waited for this user.
+    pub(super) told: Vec<Told>,
 }
 
 #[derive(Debug)]
@@ -115,7 +119,12 @@ struct Delivered {
     batch: u32,
     /// The store holds it as well.
     stored: bool,
+    /// The sender knows that it was delivered.
+    noted: bool,
 }
+
+/// A text that somebody has got: who sent it, its number, and when it was sent.
+type Got = (UserName, u64, i64);
 
 /// Stored messages that were read.
 #[derive(Debug, Default)]
@@ -127,7 +136,25 @@ struct Read {
 
 impl Unconfirmed {
     pub(super) fn is_empty(&self) -> bool {
-        self.ring.is_empty()
+        self.ring.is_empty() && self.told.is_empty()
+    }
+
+    /// Whether a sender is still to be told of a text in the ring.
+    pub(super) fn awaits_receipt(&self) -> bool {
+        self.ring.iter().any(|delivered| delivered.letter.receipt && !delivered.noted)
+    }
+
+    /// The texts with a receipt that earlier batches have written, each once. What netcat has got
+    /// is then done with; our client is still to say what it has shown.
+    pub(super) fn take_written(&mut self, batch: u32, is_ours: bool) -> Vec<Got> {
+        let written = self.ring.iter_mut().filter(|delivered| delivered.is_due(batch));
+        written
+            .map(|delivered| {
+                delivered.noted = true;
+                delivered.letter.receipt = is_ours;
+                got(&delivered.letter)
+            })
+            .collect()
     }
 
     fn is_full(&self) -> bool {
@@ -137,18 +164,24 @@ impl Unconfirmed {
     /// Adds a text; the oldest ones beyond the limit leave if an earlier batch has written them
     /// and `may_lapse` says that this is all the confirmation there will be.
     fn push(&mut self, delivered: Delivered, may_lapse: bool) {
-        while self.is_full() && may_lapse && self.ring.front().is_some_and(|oldest| oldest.batch != delivered.batch) {
-            let Some(oldest) = self.ring.pop_front() else { break };
+        let has_lapsed = |oldest: &mut Delivered| oldest.batch != delivered.batch && !oldest.letter.receipt;
+        while self.is_full()
+            && may_lapse
+            && let Some(oldest) = self.ring.pop_front_if(has_lapsed)
+        {
             self.read.add(&oldest);
         }
         self.ring.push_back(delivered);
     }
 
-    /// Our client has shown everything up to `number`.
-    fn confirm(&mut self, number: u64) {
+    /// Our client has shown everything up to `number`; gives what has a receipt.
+    fn confirm(&mut self, number: u64) -> Vec<Got> {
+        let mut seen = Vec::new();
         while let Some(oldest) = self.ring.pop_front_if(|oldest| oldest.letter.number <= number) {
             self.read.add(&oldest);
+            seen.extend(oldest.letter.receipt.then(|| got(&oldest.letter)));
         }
+        seen
     }
 
     /// What may be deleted from the store: asked once per run of stored texts, not for each.
@@ -173,6 +206,21 @@ impl Unconfirmed {
     }
 }
 
+impl Delivered {
+    fn new(letter: Letter, batch: u32, stored: bool) -> Self {
+        Self { letter, batch, stored, noted: false }
+    }
+
+    /// Whether it has been written and its sender is to be told so.
+    fn is_due(&self, batch: u32) -> bool {
+        self.letter.receipt && !self.noted && self.batch != batch
+    }
+}
+
+fn got(letter: &Letter) -> Got {
+    (letter.from.clone(), letter.number, letter.sent)
+}
+
 impl Read {
     fn add(&mut self, delivered: &Delivered) {
         if delivered.stored {
@@ -192,13 +240,22 @@ impl State {
             let name = self.roster[to].name.clone();
             return self.refuse(conn, Refusal::Blocked(name));
         }
-        let letter = self.write(from, text);
+        let letter = self.write(from, text, Scope::Plain);
         match self.receiver(to) {
             Some(receiver) => {
                 self.deliver(receiver, letter, false);
-                self.line_done(from, None);
+                self.accept(conn, from);
             }
             None => self.keep(conn, from, to, letter),
+        }
+    }
+
+    /// A text is on its way and needs no disk.
+    fn accept(&mut self, conn: ConnId, from: UserId) {
+        let answer = self.receipt.then_some(Notice::Sent);
+        self.line_done(from, answer.clone());
+        if let Some(notice) = answer {
+            self.send(conn, notice);
         }
     }
 
@@ -216,7 +273,7 @@ impl State {
         }
         self.charge_receivers(conn, receivers.len());
         // Without a number: it is not confirmed, and must not seem to confirm what still waits.
-        let letter = Letter { number: 0, ..self.write(from, text) };
+        let letter = Letter { number: 0, receipt: false, ..self.write(from, text, Scope::Plain) };
         self.cast(receivers, Notice::Said(letter));
         let answer = skipped.then_some(Notice::SomeSkipped);
         self.line_done(from, answer.clone());
@@ -225,12 +282,82 @@ impl State {
         }
     }
 
-    fn write(&mut self, from: UserId, text: &str) -> Letter {
+    /// A text in general mode: to everybody online, and to everybody who has been here before; but
+    /// not to who has blocked the sender.
+    pub(super) fn general(&mut self, conn: ConnId, from: UserId, text: &str) {
+        let known =
+            self.roster.iter().filter(|(id, user)| *id != from && user.password.is_some() && user.seen.is_some());
+        let (blockers, others): (Vec<_>, Vec<_>) = known.partition(|(_, user)| user.blocks.contains(&from));
+        let skipped = blockers.iter().any(|(_, user)| user.session.is_some());
+        let to: Vec<UserId> = others.into_iter().map(|(id, _)| id).collect();
+        self.publish(conn, from, &to, skipped, Scope::General, text);
+    }
+
+    /// One text to many: at once to those who can take it, by way of their mailboxes to the others.
+    /// `skipped`: somebody is not among them because he blocks the sender.
+    pub(super) fn publish(
+        &mut self,
+        conn: ConnId,
+        from: UserId,
+        to: &[UserId],
+        skipped: bool,
+        scope: Scope,
+        text: &str,
+    ) {
+        self.charge_receivers(conn, to.len());
+        let letter = self.write(from, text, scope);
+        let (mut here, mut conns, mut later, mut some_full) = (Vec::new(), Vec::new(), Vec::new(), false);
+        for &user in to {
+            if let Some(conn) = self.receiver(user) {
+                here.push(user);
+                conns.push(conn);
+            } else if self.roster[user].mailbox.is_full(letter.text.as_str().len()) {
+                some_full = true;
+            } else {
+                later.push(user);
+            }
+        }
+        if !later.is_empty() && self.journal.is_full() {
+            return self.refuse(conn, Refusal::Busy);
+        }
+        conns.iter().for_each(|&conn| self.remember(conn, letter.clone(), false));
+        self.cast(conns, Notice::Said(letter.clone()));
+        if skipped {
+            self.send(conn, Notice::SomeSkipped);
+        }
+        if some_full {
+            self.send(conn, Notice::SomeFull);
+        }
+        if later.is_empty() {
+            self.accept(conn, from);
+        } else {
+            let answer = self.stored_for(&letter.scope, here, &later);
+            self.put(conn, from, later, letter, answer);
+        }
+    }
+
+    /// What the sender of a text to many is told once the store has it.
+    fn stored_for(&self, scope: &Scope, mut here: Vec<UserId>, later: &[UserId]) -> Option<Notice> {
+        let (slow, absent): (Vec<UserId>, Vec<UserId>) =
+            later.iter().copied().partition(|&user| self.roster[user].session.is_some());
+        match scope {
+            Scope::Group(group) if !absent.is_empty() => {
+                here.extend(slow);
+                let mut away: Vec<_> =
+                    absent.into_iter().map(|user| (self.roster[user].name.clone(), self.last_seen(user))).collect();
+                away.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+                Some(Notice::StoredInGroup { group: group.clone(), here: self.sorted_names(&here), away })
+            }
+            _ => self.receipt.then_some(Notice::Sent),
+        }
+    }
+
+    fn write(&mut self, from: UserId, text: &str, scope: Scope) -> Letter {
         let number = self.next_number;
         self.next_number += 1;
         let from = self.roster[from].name.clone();
         let (text, sent) = (Text::harmless(text), self.now.wall);
-        Letter { number, from, text, sent, road: Road::Live, scope: Scope::Plain, receipt: false }
+        Letter { number, from, text, sent, road: Road::Live, scope, receipt: self.receipt }
     }
 
     /// The connection that can take a text at once: its user has read all that waited, and there
@@ -247,12 +374,21 @@ impl State {
 
     /// Sends a text and keeps it until it is confirmed. `stored`: the store holds it as well.
     fn deliver(&mut self, conn: ConnId, letter: Letter, stored: bool) {
+        self.remember(conn, letter.clone(), stored);
+        self.send(conn, Notice::Said(letter));
+    }
+
+    /// Keeps a text that is being sent until it is confirmed.
+    fn remember(&mut self, conn: ConnId, letter: Letter, stored: bool) {
         let batch = self.batch;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let may_lapse = !session.is_behind() && !session.is_ours;
         let Some(visit) = session.visit() else { return };
-        visit.unconfirmed.push(Delivered { letter: letter.clone(), batch, stored }, may_lapse);
-        self.send(conn, Notice::Said(letter));
+        let receipt = letter.receipt;
+        visit.unconfirmed.push(Delivered::new(letter, batch, stored), may_lapse);
+        if receipt {
+            self.queue(conn);
+        }
         self.forget_read(conn);
     }
 
@@ -268,17 +404,24 @@ impl State {
 
     /// `SEEN`: our client has shown everything up to `number`, so there is room for more.
     pub(super) fn seen(&mut self, conn: ConnId, number: u64) {
-        if let Some(visit) = self.visit(conn) {
-            visit.unconfirmed.confirm(number);
-            self.forget_read(conn);
-            self.queue(conn);
+        let Some(visit) = self.visit(conn) else { return };
+        let user = visit.user;
+        for (sender, number, sent) in visit.unconfirmed.confirm(number) {
+            self.note(&sender, number, sent, user, true);
         }
+        self.forget_read(conn);
+        self.queue(conn);
     }
 
     /// Sends again what was sent to a connection that turned out to be dead.
     pub(super) fn repeat_unconfirmed(&mut self, conn: ConnId) {
+        let batch = self.batch;
         let Some(visit) = self.visit(conn) else { return };
-        let letters: Vec<Letter> = visit.unconfirmed.ring.iter().map(|delivered| delivered.letter.clone()).collect();
+        let again = visit.unconfirmed.ring.iter_mut().map(|delivered| {
+            delivered.batch = batch;
+            delivered.letter.clone()
+        });
+        let letters: Vec<Letter> = again.collect();
         for letter in letters {
             self.send(conn, Notice::Said(letter));
         }
@@ -294,18 +437,28 @@ impl State {
             let name = self.roster[to].name.clone();
             return self.refuse(conn, Refusal::MailboxFull(name));
         }
-        let reader = self.roster[to].session;
-        let seen = self.last_seen(to);
-        let user = &mut self.roster[to];
-        user.mailbox.put(letter.number, bytes);
-        let name = user.name.clone();
-        let record = Record::Message { to: vec![name.clone()], letter, tag: self.tag };
-        let answer = reader.is_none().then_some(Notice::Stored { to: name, seen });
-        let line = self.line_pending(from);
-        self.store(record, Some(conn), line, Promise::Message { to: vec![to], bytes, answer });
-        if let Some(reader) = reader {
-            self.queue(reader);
+        let answer = match self.roster[to].session {
+            None => Some(Notice::Stored { to: self.roster[to].name.clone(), seen: self.last_seen(to) }),
+            Some(_) => self.receipt.then_some(Notice::Sent),
+        };
+        self.put(conn, from, vec![to], letter, answer);
+    }
+
+    /// Puts a text into mailboxes that have room for it; the sender's answer waits for the disk.
+    fn put(&mut self, conn: ConnId, from: UserId, to: Vec<UserId>, letter: Letter, answer: Option<Notice>) {
+        let bytes = letter.text.as_str().len();
+        let mut names = Vec::with_capacity(to.len());
+        for &user in &to {
+            let user = &mut self.roster[user];
+            user.mailbox.put(letter.number, bytes);
+            names.push(user.name.clone());
         }
+        let line = self.line_pending(from);
+        let record = Record::Message { to: names, letter, tag: self.tag };
+        // Who is here but not ready reads it from there.
+        let readers: Vec<ConnId> = to.iter().filter_map(|&user| self.roster[user].session).collect();
+        self.store(record, Some(conn), line, Promise::Message { to, bytes, answer });
+        readers.into_iter().for_each(|reader| self.queue(reader));
     }
 
     /// Asks for the next page of a mailbox that has one.
@@ -343,10 +496,17 @@ impl State {
         // What our client has shown before it only has to confirm.
         let shown = visit.reading.shown;
         let (shown, fresh): (Vec<Letter>, Vec<Letter>) = page.into_iter().partition(|letter| letter.number <= shown);
-        for letter in shown {
-            visit.unconfirmed.read.add(&Delivered { letter, batch: 0, stored: true });
-        }
         let first_is_read = visit.reading.first.is_some_and(|goal| goal <= visit.reading.upto);
+        let user = visit.user;
+        for letter in shown {
+            let (sender, number, sent) = got(&letter);
+            if letter.receipt {
+                self.note(&sender, number, sent, user, true);
+            }
+            if let Some(visit) = self.visit(conn) {
+                visit.unconfirmed.read.add(&Delivered::new(letter, 0, true));
+            }
+        }
         for letter in fresh {
             self.deliver(conn, letter, true);
         }
@@ -361,7 +521,8 @@ impl State {
     pub(super) fn has_mail_to_confirm(&self, conn: ConnId) -> bool {
         let Some(session) = self.sessions.get(&conn) else { return false };
         let Stage::Leaving(_, unconfirmed) = &session.stage else { return false };
-        unconfirmed.read.count > 0 || unconfirmed.ring.iter().any(|delivered| delivered.stored)
+        let has_texts = unconfirmed.read.count > 0 || unconfirmed.ring.iter().any(|delivered| delivered.stored);
+        has_texts || !unconfirmed.told.is_empty()
     }
 
     /// Counts everything delivered to a session as read, at its end. Whether the store holds any
@@ -370,8 +531,13 @@ impl State {
         let Some(session) = self.sessions.get_mut(&conn) else { return false };
         let Stage::Leaving(_, unconfirmed) = &mut session.stage else { return false };
         let read = unconfirmed.take_all_read();
+        let mut told = std::mem::take(&mut unconfirmed.told);
         if let Some(read) = &read {
             self.roster[user].mailbox.confirm(read);
+        }
+        self.confirm_receipts(user, &mut told);
+        if let Some((_, unconfirmed)) = self.sessions.get_mut(&conn).and_then(Session::unconfirmed) {
+            unconfirmed.told = told;
         }
         read.is_some()
     }
@@ -384,6 +550,7 @@ impl State {
             self.roster[user].mailbox.confirm(&read);
             self.forget_mail(user, None);
         }
+        self.give_back_receipts(user, &mut unconfirmed);
         for Delivered { letter, stored, .. } in unconfirmed.ring {
             let letter = Letter { road, ..letter };
             let bytes = letter.text.as_str().len();

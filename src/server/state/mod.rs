@@ -6,11 +6,14 @@
 
 mod blocks;
 mod dialogue;
+mod groups;
 mod journal;
 mod lines;
 mod login;
 mod mailbox;
+mod modes;
 mod presence;
+mod receipts;
 mod roster;
 mod tokens;
 
@@ -18,16 +21,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 pub use crate::server::ids::ConnId;
+pub use groups::{Change, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId};
 pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNCONFIRMED_MAX};
+pub use receipts::{RECEIPTS_MAX, Receipt};
 pub use tokens::Tokens;
 
 use crate::server::ids::IdMap;
-use crate::wire::name::{Text, UserName};
+use crate::wire::name::{GroupName, Text, UserName};
 use crate::wire::time::Moment;
 use crate::wire::{Letter, Notice, Tag};
 use dialogue::Session;
+use groups::Groups;
 use journal::Journal;
 use login::Lobby;
+use receipts::Fact;
 use roster::{Roster, UserId};
 
 /// Something that happened.
@@ -49,8 +56,8 @@ pub enum Event<'a> {
     Drained(ConnId),
     /// More output waits than the limit allows.
     Overrun(ConnId),
-    /// All effects so far have been offered to the sockets and, where they are records, to the
-    /// store: the end of a batch.
+    /// All that was sent so far has been offered to the sockets: the end of a batch. Its records
+    /// go to the store together with those that follow from this.
     Flushed,
     /// The oldest so many records are on the disk.
     Committed(usize),
@@ -141,6 +148,15 @@ pub enum Record {
         /// The highest number that was read.
         upto: u64,
     },
+    /// Keeps what waits for `to` of the texts that `by` has seen, or forgets it.
+    Receipt {
+        /// Who sent them.
+        to: UserName,
+        /// Who saw them.
+        by: UserName,
+        /// All of it, not only what is new.
+        receipt: Option<Receipt>,
+    },
     /// `by` blocks `whom`.
     Block {
         /// Who blocks.
@@ -154,6 +170,13 @@ pub enum Record {
         by: UserName,
         /// Who was blocked.
         whom: UserName,
+    },
+    /// A group is not as it was.
+    Group {
+        /// Which one.
+        group: GroupId,
+        /// What has become of it.
+        change: Change<UserName>,
     },
     /// What resumes the last session of `user`.
     Tokens {
@@ -193,6 +216,7 @@ impl Record {
     pub fn cost(&self) -> usize {
         match self {
             Self::Message { to, letter, .. } => 64 * to.len() + letter.text.as_str().len(),
+            Self::Group { change: Change::Made { members, .. }, .. } => 64 * members.len(),
             _ => 64,
         }
     }
@@ -205,6 +229,10 @@ pub struct Remembered {
     pub users: Vec<RememberedUser>,
     /// Who blocks whom.
     pub blocks: Vec<(UserName, UserName)>,
+    /// Every group: its number, name, owner and members.
+    pub groups: Vec<(GroupId, GroupName, UserName, Vec<UserName>)>,
+    /// Receipts that wait: for whom, and from whom.
+    pub receipts: Vec<(UserName, UserName, Receipt)>,
     /// Messages that wait, by what their senders' clients call them: from, tag, to.
     pub tags: Vec<(UserName, Tag, UserName)>,
     /// The identity of the store, to which message numbers belong.
@@ -256,6 +284,7 @@ const HEARTBEAT: i64 = 10_000;
 pub struct State {
     rules: Rules,
     roster: Roster,
+    groups: Groups,
     sessions: IdMap<Session>,
     lobby: Lobby,
     /// New accounts on their way to Credentials.txt.
@@ -275,6 +304,10 @@ pub struct State {
     random: Random,
     /// Our client's name for the line in hand.
     tag: Option<Tag>,
+    /// Texts of the line in hand bring receipts.
+    receipt: bool,
+    /// What became of texts in this batch.
+    facts: Vec<Fact>,
     /// Counts the batches of the hub: what an earlier one sent has been offered to the socket.
     batch: u32,
     stopping: bool,
@@ -323,13 +356,23 @@ impl State {
             let (from, to) = (roster.id(&from), roster.id(&to));
             roster.remember_line(from, tag, to, start);
         }
+        for (to, by, receipt) in remembered.receipts {
+            let (to, by) = (roster.id(&to), roster.id(&by));
+            roster[to].receipts.remember(by, receipt);
+        }
         for (by, whom) in remembered.blocks {
             let (by, whom) = (roster.id(&by), roster.id(&whom));
             roster[by].blocks.insert(whom);
         }
+        let mut groups = Groups::default();
+        for (group, name, owner, members) in remembered.groups {
+            let owner = roster.id(&owner);
+            groups.remember(group, name, owner, members.iter().map(|member| roster.id(member)).collect());
+        }
         Self {
             rules,
             roster,
+            groups,
             sessions: IdMap::default(),
             lobby: Lobby::default(),
             enrolling: HashMap::new(),
@@ -342,6 +385,8 @@ impl State {
             store_name: Text::harmless(&remembered.store),
             random: Random(Box::new(random)),
             tag: None,
+            receipt: false,
+            facts: Vec::new(),
             batch: 0,
             stopping: false,
             now: start,

@@ -25,6 +25,7 @@ impl State {
 
         self.enter(conn, Box::new(Visit::new(user, now.elapsed, reading)));
         self.welcome(conn, user, used);
+        self.show_receipts(conn, user);
         if unread {
             // Our client may have shown some of them and counts for itself; and it must be heard,
             // because it confirms each page before it gets the next.

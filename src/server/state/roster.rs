@@ -6,6 +6,7 @@ use std::ops::{Index, IndexMut};
 use super::RememberedUser;
 use super::lines::Lines;
 use super::mailbox::Mailbox;
+use super::receipts::Receipts;
 use super::tokens::Tokens;
 use crate::server::ids::ConnId;
 use crate::wire::name::UserName;
@@ -32,6 +33,8 @@ pub(super) struct User {
     pub(super) locked_until: Option<i64>,
     pub(super) blocks: HashSet<UserId>,
     pub(super) mailbox: Mailbox,
+    /// What became of his texts while he was away.
+    pub(super) receipts: Receipts,
     /// What our client sent and what became of it.
     pub(super) lines: Lines,
     /// What resumes the session of our client.
@@ -49,6 +52,7 @@ impl User {
             locked_until: None,
             blocks: HashSet::new(),
             mailbox: Mailbox::default(),
+            receipts: Receipts::default(),
             lines: Lines::default(),
             tokens: Tokens::default(),
         }
@@ -80,6 +84,11 @@ impl Roster {
     pub(super) fn find(&self, name: &str) -> Option<UserId> {
         let id = *self.by_name.get(name)?;
         self[id].password.is_some().then_some(id)
+    }
+
+    /// Whether the user has an account; others are invisible.
+    pub(super) fn is_account(&self, id: UserId) -> bool {
+        self[id].password.is_some()
     }
 
     /// Whether anything is known of that name, account or not.
@@ -115,7 +124,11 @@ impl Roster {
 
     /// Takes over that a line of `from` has stored a message for `to`.
     pub(super) fn remember_line(&mut self, from: UserId, tag: Tag, to: UserId, now: Moment) {
-        let answer = Notice::Stored { to: self[to].name.clone(), seen: self[to].seen_ago(now) };
+        let answer = match self[from].lines.find(tag) {
+            None => Notice::Stored { to: self[to].name.clone(), seen: self[to].seen_ago(now) },
+            // It was for more than one.
+            Some(_) => Notice::Sent,
+        };
         self[from].lines.done(tag, Some(answer));
     }
 

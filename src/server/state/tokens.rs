@@ -55,6 +55,8 @@ impl State {
         self.enter(conn, visit);
         self.roster[user].session = Some(conn);
         self.welcome(conn, user, Some(used));
+        self.tell_mode(conn);
+        self.show_receipts(conn, user);
         self.seen(conn, shown);
         self.repeat_unconfirmed(conn);
         self.queue(conn);

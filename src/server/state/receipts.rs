@@ -1,0 +1,223 @@
+//! What became of a text: delivered, seen. Told to its sender if he is here, else kept for him.
+//!
+//! A text is written once the batch that sent it has been offered to the socket and nothing of it
+//! waits. From netcat nothing more is to be had, so then it counts as seen; our client says itself
+//! what it has shown. Waiting receipts are confirmed as mail is: by our client's word, or by the
+//! end of netcat's session. They may come twice after a crash, but do not get lost.
+
+use std::collections::BTreeMap;
+
+use super::journal::Promise;
+use super::mailbox::Unconfirmed;
+use super::roster::UserId;
+use super::{ConnId, Notice, Record, State};
+use crate::wire::Readers;
+use crate::wire::name::UserName;
+
+/// Readers whose receipts may wait for one user; of more he hears only that there were more.
+pub const RECEIPTS_MAX: usize = 1000;
+
+/// Readers named in one receipt; the others are counted.
+const READERS_NAMED_MAX: usize = 100;
+
+/// Texts that one reader has seen while their sender was away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// How many.
+    pub texts: u32,
+    /// When the last of them was sent, in milliseconds since 1970, UTC.
+    pub sent: i64,
+    /// When it was seen, the same.
+    pub seen: i64,
+}
+
+/// The receipts that wait for one user.
+#[derive(Debug, Default)]
+pub(super) struct Receipts {
+    by_reader: BTreeMap<UserId, Receipt>,
+    /// There were more readers than may wait.
+    dropped: bool,
+}
+
+impl Receipts {
+    pub(super) fn remember(&mut self, reader: UserId, receipt: Receipt) {
+        self.by_reader.insert(reader, receipt);
+    }
+
+    /// Adds to what waits; `false` if there is no room for one more reader.
+    fn add(&mut self, reader: UserId, more: Receipt) -> bool {
+        if let Some(receipt) = self.by_reader.get_mut(&reader) {
+            receipt.texts = receipt.texts.saturating_add(more.texts);
+            receipt.sent = receipt.sent.max(more.sent);
+            receipt.seen = receipt.seen.max(more.seen);
+            return true;
+        }
+        let fits = self.by_reader.len() < RECEIPTS_MAX;
+        if fits {
+            self.by_reader.insert(reader, more);
+        }
+        self.dropped |= !fits;
+        fits
+    }
+
+    /// Takes off what was shown; what has come since stays.
+    fn confirm(&mut self, reader: UserId, shown: Receipt) {
+        let Some(receipt) = self.by_reader.get_mut(&reader) else { return };
+        receipt.texts = receipt.texts.saturating_sub(shown.texts);
+        if receipt.texts == 0 {
+            self.by_reader.remove(&reader);
+        }
+    }
+}
+
+/// A waiting receipt that was sent to its user and is not confirmed.
+#[derive(Debug)]
+pub(super) struct Told {
+    reader: UserId,
+    receipt: Receipt,
+    /// The store holds it.
+    stored: bool,
+}
+
+/// What became of a text with one reader, to be told at the end of the batch.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fact {
+    sender: UserId,
+    seen: bool,
+    number: u64,
+    reader: UserId,
+    sent: i64,
+}
+
+/// One receipt in the making: texts of one sender that have the same readers.
+struct Line {
+    sender: UserId,
+    seen: bool,
+    readers: Vec<UserId>,
+    texts: u32,
+    sent: i64,
+}
+
+impl State {
+    /// Notes that a text of `sender` was written to `reader`, or `seen` by him.
+    pub(super) fn note(&mut self, sender: &UserName, number: u64, sent: i64, reader: UserId, seen: bool) {
+        let sender = self.roster.id(sender);
+        self.facts.push(Fact { sender, seen, number, reader, sent });
+    }
+
+    /// Notes which texts have been written to a client by now.
+    pub(super) fn note_written(&mut self, conn: ConnId) {
+        let batch = self.batch;
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let (is_ours, is_behind) = (session.is_ours, session.is_behind());
+        let Some((reader, unconfirmed)) = session.unconfirmed() else { return };
+        if is_behind {
+            if unconfirmed.awaits_receipt() {
+                self.queue(conn);
+            }
+            return;
+        }
+        for (sender, number, sent) in unconfirmed.take_written(batch, is_ours) {
+            self.note(&sender, number, sent, reader, !is_ours);
+        }
+    }
+
+    /// The end of a batch: tells senders all that was noted in it, several readers of one text
+    /// in one line, several texts with the same readers too.
+    pub(super) fn tell_receipts(&mut self) {
+        let mut facts = std::mem::take(&mut self.facts);
+        facts.sort_unstable();
+        let mut lines: Vec<Line> = Vec::new();
+        for of_text in facts.chunk_by(|a, b| (a.sender, a.seen, a.number) == (b.sender, b.seen, b.number)) {
+            let &Fact { sender, seen, sent, .. } = &of_text[0];
+            let readers: Vec<UserId> = of_text.iter().map(|fact| fact.reader).collect();
+            match lines.last_mut() {
+                Some(line) if (line.sender, line.seen) == (sender, seen) && line.readers == readers => {
+                    line.texts += 1;
+                    line.sent = line.sent.max(sent);
+                }
+                _ => lines.push(Line { sender, seen, readers, texts: 1, sent }),
+            }
+        }
+        lines.into_iter().for_each(|line| self.tell_receipt(line));
+    }
+
+    fn tell_receipt(&mut self, Line { sender, seen, readers, texts, sent }: Line) {
+        if let Some(conn) = self.roster[sender].session {
+            let mut names: Vec<UserName> = readers.iter().map(|&reader| self.roster[reader].name.clone()).collect();
+            names.sort_unstable();
+            let more = names.len().saturating_sub(READERS_NAMED_MAX);
+            names.truncate(READERS_NAMED_MAX);
+            let readers = Readers { names, more: u32::try_from(more).unwrap_or(u32::MAX), texts };
+            self.send(conn, if seen { Notice::Seen(readers) } else { Notice::Delivered(readers) });
+        } else if seen {
+            let receipt = Receipt { texts, sent, seen: self.now.wall };
+            readers.into_iter().for_each(|reader| self.keep_receipt(sender, reader, receipt));
+        }
+    }
+
+    fn keep_receipt(&mut self, sender: UserId, reader: UserId, receipt: Receipt) {
+        if self.roster[sender].receipts.add(reader, receipt) {
+            self.store_receipt(sender, reader);
+        }
+    }
+
+    /// Makes the store hold what waits for `sender` from `reader`; tried again until it does.
+    pub(super) fn store_receipt(&mut self, sender: UserId, reader: UserId) {
+        let receipt = self.roster[sender].receipts.by_reader.get(&reader).copied();
+        let (to, by) = (self.roster[sender].name.clone(), self.roster[reader].name.clone());
+        self.store(Record::Receipt { to, by, receipt }, None, None, Promise::Receipt(sender, reader));
+    }
+
+    /// A log-in: shows what has waited, or shows again what was sent to a dead connection.
+    pub(super) fn show_receipts(&mut self, conn: ConnId, user: UserId) {
+        let receipts = &mut self.roster[user].receipts;
+        let dropped = std::mem::take(&mut receipts.dropped);
+        let waiting: Vec<(UserId, Receipt)> =
+            receipts.by_reader.iter().map(|(&reader, &receipt)| (reader, receipt)).collect();
+        let mut named: Vec<(UserName, Receipt)> =
+            waiting.iter().map(|&(reader, receipt)| (self.roster[reader].name.clone(), receipt)).collect();
+        named.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (by, Receipt { texts, sent, seen }) in named {
+            self.send(conn, Notice::SeenMeanwhile { by, texts, sent, seen });
+        }
+        if dropped {
+            self.send(conn, Notice::ReceiptsDropped { max: RECEIPTS_MAX });
+        }
+        if let Some(visit) = self.visit(conn) {
+            visit.unconfirmed.told =
+                waiting.into_iter().map(|(reader, receipt)| Told { reader, receipt, stored: true }).collect();
+        }
+    }
+
+    /// `TOLD`: our client has shown what waited from this reader.
+    pub(super) fn confirm_receipt(&mut self, conn: ConnId, user: UserId, reader: &str) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let Some(visit) = session.visit() else { return };
+        let told = &mut visit.unconfirmed.told;
+        if let Some(at) = told.iter().position(|told| self.roster[told.reader].name.as_str() == reader) {
+            let Told { reader, receipt, .. } = told.swap_remove(at);
+            self.forget_receipt(user, reader, receipt);
+        }
+    }
+
+    /// The end of netcat's session: what was written to it has been read.
+    pub(super) fn confirm_receipts(&mut self, user: UserId, told: &mut [Told]) {
+        for told in told {
+            self.forget_receipt(user, told.reader, told.receipt);
+            told.stored = false;
+        }
+    }
+
+    fn forget_receipt(&mut self, user: UserId, reader: UserId, shown: Receipt) {
+        self.roster[user].receipts.confirm(reader, shown);
+        self.store_receipt(user, reader);
+    }
+
+    /// The connection has broken: what the store no longer holds waits once more.
+    pub(super) fn give_back_receipts(&mut self, user: UserId, unconfirmed: &mut Unconfirmed) {
+        for told in std::mem::take(&mut unconfirmed.told).into_iter().filter(|told| !told.stored) {
+            self.keep_receipt(user, told.reader, told.receipt);
+        }
+    }
+}
