@@ -74,19 +74,21 @@ impl fmt::Display for NameError {
 
 /// A legal group name: as a user name, but without a slash, which stands behind it where a text
 /// is shown. A name space of its own.
+///
+/// Shared, not held in place: every text has room for one, and hardly any text is a group's.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct GroupName(UserName);
+pub struct GroupName(Arc<str>);
 
 impl GroupName {
     /// Checks a word and keeps it as a name.
     pub fn parse(word: &str) -> Option<Self> {
-        let name = UserName::parse(word).ok()?;
-        (!word.contains('/')).then_some(Self(name))
+        let is_legal = UserName::parse(word).is_ok() && !word.contains('/');
+        is_legal.then(|| Self(word.into()))
     }
 
     /// The name as typed.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.0
     }
 }
 

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use super::lines::Fate;
-use super::mailbox::{Reading, Unconfirmed};
+use super::mailbox::Reading;
 use super::modes::{self, Talk};
 use super::roster::UserId;
 use super::tokens::Tokens;
+use super::unconfirmed::Unconfirmed;
 use super::{ConnId, Effect, Notice, Parting, State, Timer};
 use crate::wire::command::{self, COMMANDS, ParseError};
 use crate::wire::control::{Say, Unknown};

@@ -1,17 +1,15 @@
-//! Who may write to whom; deliver at once or keep; what was delivered but not confirmed.
+//! Who may write to whom; deliver at once or keep; what becomes of what was not confirmed.
 //!
 //! A text to somebody present is sent at once and stays in his ring of unconfirmed texts; a text
 //! to somebody absent is stored first. Until a mailbox has been read to its end, everything for
 //! its owner goes there too: so order holds without a merge.
 
-use std::collections::VecDeque;
-
 use super::dialogue::{Session, Stage};
 use super::journal::Promise;
-use super::receipts::Told;
 use super::roster::UserId;
+use super::unconfirmed::{Got, Read, Unconfirmed};
 use super::{ConnId, Effect, Record, State};
-use crate::wire::name::{Text, UserName};
+use crate::wire::name::Text;
 use crate::wire::{Letter, Notice, Refusal, Road, Scope};
 
 /// Messages that may wait for one user; then the sender is told that the mailbox is full.
@@ -19,10 +17,6 @@ pub const MAILBOX_MESSAGES_MAX: u32 = 1000;
 
 /// Bytes of text that may wait for one user; then the sender is told that the mailbox is full.
 pub const MAILBOX_BYTES_MAX: usize = 1024 * 1024;
-
-/// Delivered texts kept per client until they are confirmed; at more, the oldest that has been
-/// written to the socket counts as confirmed.
-pub const UNCONFIRMED_MAX: usize = 64;
 
 /// What waits for one user in the store: numbers only, the texts stay there.
 #[derive(Debug, Default)]
@@ -101,136 +95,6 @@ impl Reading {
     }
 }
 
-/// What was written to a client that has not confirmed it.
-#[derive(Debug, Default)]
-pub(super) struct Unconfirmed {
-    /// Texts, oldest first.
-    ring: VecDeque<Delivered>,
-    /// Stored ones that left the ring and are not yet deleted from the store.
-    read: Read,
-    /// Receipts that had waited for this user.
-    pub(super) told: Vec<Told>,
-}
-
-#[derive(Debug)]
-struct Delivered {
-    letter: Letter,
-    /// The batch it was sent in.
-    batch: u32,
-    /// The store holds it as well.
-    stored: bool,
-    /// The sender knows that it was delivered.
-    noted: bool,
-}
-
-/// A text that somebody has got: who sent it, its number, and when it was sent.
-type Got = (UserName, u64, i64);
-
-/// Stored messages that were read.
-#[derive(Debug, Default)]
-struct Read {
-    upto: u64,
-    count: u32,
-    bytes: usize,
-}
-
-impl Unconfirmed {
-    pub(super) fn is_empty(&self) -> bool {
-        self.ring.is_empty() && self.told.is_empty()
-    }
-
-    /// Whether a sender is still to be told of a text in the ring.
-    pub(super) fn awaits_receipt(&self) -> bool {
-        self.ring.iter().any(|delivered| delivered.letter.receipt && !delivered.noted)
-    }
-
-    /// The texts with a receipt that earlier batches have written, each once. What netcat has got
-    /// is then done with; our client is still to say what it has shown.
-    pub(super) fn take_written(&mut self, batch: u32, is_ours: bool) -> Vec<Got> {
-        let written = self.ring.iter_mut().filter(|delivered| delivered.is_due(batch));
-        written
-            .map(|delivered| {
-                delivered.noted = true;
-                delivered.letter.receipt = is_ours;
-                got(&delivered.letter)
-            })
-            .collect()
-    }
-
-    fn is_full(&self) -> bool {
-        self.ring.len() >= UNCONFIRMED_MAX
-    }
-
-    /// Adds a text; the oldest ones beyond the limit leave if an earlier batch has written them
-    /// and `may_lapse` says that this is all the confirmation there will be.
-    fn push(&mut self, delivered: Delivered, may_lapse: bool) {
-        let has_lapsed = |oldest: &mut Delivered| oldest.batch != delivered.batch && !oldest.letter.receipt;
-        while self.is_full()
-            && may_lapse
-            && let Some(oldest) = self.ring.pop_front_if(has_lapsed)
-        {
-            self.read.add(&oldest);
-        }
-        self.ring.push_back(delivered);
-    }
-
-    /// Our client has shown everything up to `number`; gives what has a receipt.
-    fn confirm(&mut self, number: u64) -> Vec<Got> {
-        let mut seen = Vec::new();
-        while let Some(oldest) = self.ring.pop_front_if(|oldest| oldest.letter.number <= number) {
-            self.read.add(&oldest);
-            seen.extend(oldest.letter.receipt.then(|| got(&oldest.letter)));
-        }
-        seen
-    }
-
-    /// What may be deleted from the store: asked once per run of stored texts, not for each.
-    fn take_run(&mut self) -> Option<Read> {
-        // In this order: the oldest text has long left the processor's cache.
-        let more_to_come = self.read.count > 0 && self.ring.front().is_some_and(|oldest| oldest.stored);
-        if more_to_come { None } else { self.take_read() }
-    }
-
-    /// What left the ring and is not yet deleted from the store.
-    fn take_read(&mut self) -> Option<Read> {
-        (self.read.count > 0).then(|| std::mem::take(&mut self.read))
-    }
-
-    /// Everything stored counts as read; from now on the ring alone holds it.
-    fn take_all_read(&mut self) -> Option<Read> {
-        for delivered in &mut self.ring {
-            self.read.add(delivered);
-            delivered.stored = false;
-        }
-        self.take_read()
-    }
-}
-
-impl Delivered {
-    fn new(letter: Letter, batch: u32, stored: bool) -> Self {
-        Self { letter, batch, stored, noted: false }
-    }
-
-    /// Whether it has been written and its sender is to be told so.
-    fn is_due(&self, batch: u32) -> bool {
-        self.letter.receipt && !self.noted && self.batch != batch
-    }
-}
-
-fn got(letter: &Letter) -> Got {
-    (letter.from.clone(), letter.number, letter.sent)
-}
-
-impl Read {
-    fn add(&mut self, delivered: &Delivered) {
-        if delivered.stored {
-            self.upto = self.upto.max(delivered.letter.number);
-            self.count += 1;
-            self.bytes += delivered.letter.text.as_str().len();
-        }
-    }
-}
-
 impl State {
     /// `message <user> <text>`. The order of the checks is the assignment's: unknown, self,
     /// blocked, and only then offline; a blocked sender's text is never stored.
@@ -243,7 +107,7 @@ impl State {
         let letter = self.write(from, text, Scope::Plain);
         match self.receiver(to) {
             Some(receiver) => {
-                self.deliver(receiver, letter, false);
+                self.deliver(receiver, from, letter, false);
                 self.accept(conn, from);
             }
             None => self.keep(conn, from, to, letter),
@@ -320,7 +184,7 @@ impl State {
         if !later.is_empty() && self.journal.is_full() {
             return self.refuse(conn, Refusal::Busy);
         }
-        conns.iter().for_each(|&conn| self.remember(conn, letter.clone(), false));
+        conns.iter().for_each(|&conn| self.remember(conn, from, &letter, false));
         self.cast(conns, Notice::Said(letter.clone()));
         if skipped {
             self.send(conn, Notice::SomeSkipped);
@@ -373,20 +237,19 @@ impl State {
     }
 
     /// Sends a text and keeps it until it is confirmed. `stored`: the store holds it as well.
-    fn deliver(&mut self, conn: ConnId, letter: Letter, stored: bool) {
-        self.remember(conn, letter.clone(), stored);
+    fn deliver(&mut self, conn: ConnId, from: UserId, letter: Letter, stored: bool) {
+        self.remember(conn, from, &letter, stored);
         self.send(conn, Notice::Said(letter));
     }
 
     /// Keeps a text that is being sent until it is confirmed.
-    fn remember(&mut self, conn: ConnId, letter: Letter, stored: bool) {
+    fn remember(&mut self, conn: ConnId, from: UserId, letter: &Letter, stored: bool) {
         let batch = self.batch;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let may_lapse = !session.is_behind() && !session.is_ours;
         let Some(visit) = session.visit() else { return };
-        let receipt = letter.receipt;
-        visit.unconfirmed.push(Delivered::new(letter, batch, stored), may_lapse);
-        if receipt {
+        visit.unconfirmed.push(letter, from, stored, batch, may_lapse);
+        if letter.receipt {
             self.queue(conn);
         }
         self.forget_read(conn);
@@ -406,8 +269,8 @@ impl State {
     pub(super) fn seen(&mut self, conn: ConnId, number: u64) {
         let Some(visit) = self.visit(conn) else { return };
         let user = visit.user;
-        for (sender, number, sent) in visit.unconfirmed.confirm(number) {
-            self.note(&sender, number, sent, user, true);
+        for got in visit.unconfirmed.confirm(number) {
+            self.note(got, user, true);
         }
         self.forget_read(conn);
         self.queue(conn);
@@ -416,13 +279,10 @@ impl State {
     /// Sends again what was sent to a connection that turned out to be dead.
     pub(super) fn repeat_unconfirmed(&mut self, conn: ConnId) {
         let batch = self.batch;
-        let Some(visit) = self.visit(conn) else { return };
-        let again = visit.unconfirmed.ring.iter_mut().map(|delivered| {
-            delivered.batch = batch;
-            delivered.letter.clone()
-        });
-        let letters: Vec<Letter> = again.collect();
-        for letter in letters {
+        let Some(visit) = self.sessions.get_mut(&conn).and_then(Session::visit) else { return };
+        visit.unconfirmed.send_again(batch);
+        let letters = visit.unconfirmed.letters(&self.roster);
+        for (_, _, letter) in letters {
             self.send(conn, Notice::Said(letter));
         }
     }
@@ -498,17 +358,18 @@ impl State {
         let (shown, fresh): (Vec<Letter>, Vec<Letter>) = page.into_iter().partition(|letter| letter.number <= shown);
         let first_is_read = visit.reading.first.is_some_and(|goal| goal <= visit.reading.upto);
         let user = visit.user;
-        for letter in shown {
-            let (sender, number, sent) = got(&letter);
-            if letter.receipt {
-                self.note(&sender, number, sent, user, true);
+        for Letter { number, sent, from, text, receipt, .. } in shown {
+            if receipt {
+                let from = self.roster.id(&from);
+                self.note(Got { from, number, sent }, user, true);
             }
             if let Some(visit) = self.visit(conn) {
-                visit.unconfirmed.read.add(&Delivered::new(letter, 0, true));
+                visit.unconfirmed.add_read(number, text.as_str().len());
             }
         }
         for letter in fresh {
-            self.deliver(conn, letter, true);
+            let from = self.roster.id(&letter.from);
+            self.deliver(conn, from, letter, true);
         }
         self.forget_read(conn);
         if first_is_read {
@@ -521,8 +382,7 @@ impl State {
     pub(super) fn has_mail_to_confirm(&self, conn: ConnId) -> bool {
         let Some(session) = self.sessions.get(&conn) else { return false };
         let Stage::Leaving(_, unconfirmed) = &session.stage else { return false };
-        let has_texts = unconfirmed.read.count > 0 || unconfirmed.ring.iter().any(|delivered| delivered.stored);
-        has_texts || !unconfirmed.told.is_empty()
+        unconfirmed.is_stored()
     }
 
     /// Counts everything delivered to a session as read, at its end. Whether the store holds any
@@ -551,7 +411,7 @@ impl State {
             self.forget_mail(user, None);
         }
         self.give_back_receipts(user, &mut unconfirmed);
-        for Delivered { letter, stored, .. } in unconfirmed.ring {
+        for (from, stored, letter) in unconfirmed.letters(&self.roster) {
             let letter = Letter { road, ..letter };
             let bytes = letter.text.as_str().len();
             match self.roster[user].session {
@@ -560,7 +420,7 @@ impl State {
                 Some(conn) if !stored => {
                     let number = self.next_number;
                     self.next_number += 1;
-                    self.deliver(conn, Letter { number, ..letter }, false);
+                    self.deliver(conn, from, Letter { number, ..letter }, false);
                 }
                 None if !stored => self.keep_again(user, letter, bytes),
                 None if letter.number > self.roster[user].mailbox.confirmed => {

@@ -16,15 +16,17 @@ mod presence;
 mod receipts;
 mod roster;
 mod tokens;
+mod unconfirmed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 pub use crate::server::ids::ConnId;
 pub use groups::{Change, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId};
-pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, UNCONFIRMED_MAX};
+pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 pub use receipts::{RECEIPTS_MAX, Receipt};
 pub use tokens::Tokens;
+pub use unconfirmed::UNCONFIRMED_MAX;
 
 use crate::server::ids::IdMap;
 use crate::wire::name::{GroupName, Text, UserName};

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::journal::Promise;
-use super::mailbox::Unconfirmed;
 use super::roster::UserId;
+use super::unconfirmed::{Got, Unconfirmed};
 use super::{ConnId, Notice, Record, State};
 use crate::wire::Readers;
 use crate::wire::name::UserName;
@@ -99,10 +99,9 @@ struct Line {
 }
 
 impl State {
-    /// Notes that a text of `sender` was written to `reader`, or `seen` by him.
-    pub(super) fn note(&mut self, sender: &UserName, number: u64, sent: i64, reader: UserId, seen: bool) {
-        let sender = self.roster.id(sender);
-        self.facts.push(Fact { sender, seen, number, reader, sent });
+    /// Notes that a text was written to `reader`, or `seen` by him.
+    pub(super) fn note(&mut self, Got { from, number, sent }: Got, reader: UserId, seen: bool) {
+        self.facts.push(Fact { sender: from, seen, number, reader, sent });
     }
 
     /// Notes which texts have been written to a client by now.
@@ -117,8 +116,8 @@ impl State {
             }
             return;
         }
-        for (sender, number, sent) in unconfirmed.take_written(batch, is_ours) {
-            self.note(&sender, number, sent, reader, !is_ours);
+        for got in unconfirmed.take_written(batch, is_ours) {
+            self.note(got, reader, !is_ours);
         }
     }
 
