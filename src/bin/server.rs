@@ -39,6 +39,9 @@ struct Arguments {
     /// Keep nothing on disk
     #[arg(long, conflicts_with = "data")]
     ephemeral: bool,
+    /// If the data file is damaged, go on with what can be read of it
+    #[arg(long, conflicts_with = "ephemeral")]
+    salvage: bool,
     /// Log what happens, to standard error; RUST_LOG chooses more finely
     #[arg(short = 'd', long)]
     debug: bool,
@@ -108,6 +111,7 @@ fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
         bind: arguments.bind,
         credentials,
         data,
+        salvage: arguments.salvage,
         allow_new_users: arguments.allow_new_users,
         hide_blockers: arguments.hide_blockers,
     })

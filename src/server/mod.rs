@@ -34,8 +34,8 @@ use credentials::{Appender, CredentialsError};
 use flusher::Flusher;
 use hub::{Desk, Hub, Input, StoreLink};
 use listener::{Door, ListenError};
-use state::{Rules, State};
-use store::{OpenError, Place, Store};
+use state::{Remembered, Rules, State};
+use store::{OpenError, Place, Store, salvage};
 
 /// What the operator asks for.
 #[derive(Debug, Clone)]
@@ -52,6 +52,8 @@ pub struct Config {
     pub credentials: PathBuf,
     /// Where to keep what must last.
     pub data: Place,
+    /// A damaged store is replaced by what can be read of it.
+    pub salvage: bool,
     /// Unknown names may become accounts.
     pub allow_new_users: bool,
     /// Users who block the asker are hidden from his lists.
@@ -110,7 +112,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     addresses.retain(|address| named.insert(*address));
     let may_lack = |address: IpAddr| config.bind.is_empty() && address.is_ipv6();
     let (listeners, mut notes) = listener::bind(&addresses, config.port, may_lack).map_err(StartError::Listen)?;
-    let (store, remembered) = Store::open(&config.data, clock.now().wall).map_err(StartError::Store)?;
+    let (store, remembered) = open_store(config, clock.now().wall, &mut notes).map_err(StartError::Store)?;
 
     let rules = Rules {
         block: i64::from(config.block) * 1000,
@@ -172,6 +174,23 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let accepting = Arc::new(std::sync::Mutex::new(Some(accepting)));
     let stopper = Stopper { hub: hub_sender, listeners, accepting };
     Ok(Running { addresses, notes, stopper, hub, store })
+}
+
+/// Opens the store; if it is damaged and the operator wants that, what can be read of it.
+fn open_store(config: &Config, now: i64, notes: &mut Vec<String>) -> Result<(Store, Remembered), OpenError> {
+    let opened = Store::open(&config.data, now);
+    let Place::File(path) = &config.data else { return opened };
+    match opened {
+        Err(OpenError::Damaged { .. }) if config.salvage => {
+            notes.push(salvage::salvage(path, now)?.to_string());
+            Store::open(&config.data, now)
+        }
+        Ok(opened) if config.salvage => {
+            notes.push(format!("{} is not damaged, there is nothing to salvage", path.display()));
+            Ok(opened)
+        }
+        opened => opened,
+    }
 }
 
 /// 128 bits that nobody can guess.
@@ -271,6 +290,9 @@ impl StartError {
             }
             Self::Listen(ListenError::Failed(..)) => {
                 "--bind takes an address of this machine; ports below 1024 need rights".into()
+            }
+            Self::Store(OpenError::Damaged { .. }) => {
+                "--salvage keeps what can be read and puts the damaged file aside".into()
             }
             Self::Store(_) => "--data FILE keeps the store elsewhere, --ephemeral keeps nothing".into(),
             Self::System(_) => "the limits of this account may be too low (ulimit -a)".into(),

@@ -38,6 +38,7 @@ impl Sockets {
             data: Place::File(folder.path().join("chinwag.db")),
             credentials,
             allow_new_users: setup.allow_new_users,
+            salvage: false,
             hide_blockers: setup.hide_blockers,
         })
         .expect("the server starts");
