@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: all server client run test help clean toolchain
+.PHONY: all server client run test powercut torture help clean toolchain
 .DEFAULT_GOAL := all
 
 PORT ?= 4000
@@ -31,6 +31,12 @@ test: toolchain ## everything that CI runs
 		awk '/^test result:/ { passed += $$4; failed += $$6; skipped += $$8 } \
 			END { printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit passed == 0 }' \
 			target/test.log && exit $$status
+
+powercut: toolchain ## 80 cuts of the power under load, and without syncs as a control (root)
+	CHINWAG_POWER_ROUNDS=80 cargo test --locked --test it power -- --nocapture --test-threads 1
+
+torture: toolchain ## 800 times kill -9 under load
+	CHINWAG_CRASH_ROUNDS=800 cargo test --locked --test it a_killed_server -- --nocapture
 
 clean: ## remove what was built
 	cargo clean

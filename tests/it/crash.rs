@@ -1,11 +1,16 @@
-//! `kill -9` of the real server, under load and at hand-picked moments: what was acknowledged is
-//! delivered, and what somebody got who left properly is not delivered again.
+//! `kill -9` of the real server, and cuts of its power, under load and at hand-picked moments:
+//! what was acknowledged is delivered, and what somebody got who left properly is not delivered
+//! again.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
+use chinwag::server::store::{Place, Store};
+use rustix::process::Signal;
+
+use crate::disk::{Disk, has_strace};
 use crate::programs::{House, Server};
 use crate::socket::{Client, PATIENCE};
 
@@ -24,6 +29,12 @@ const ACKNOWLEDGED_MAX: u64 = 300;
 /// The number of rounds that CI plays; `CHINWAG_CRASH_ROUNDS` asks for more.
 const ROUNDS: u64 = 20;
 
+/// The same for cuts of the power; `CHINWAG_POWER_ROUNDS` asks for more.
+const POWER_ROUNDS: u64 = 4;
+
+/// A disk with room for all mailboxes and the log.
+const POWER_DISK_BYTES: u64 = 96 << 20;
+
 /// Who got what, in the order of the visits.
 type Visits = BTreeMap<usize, Vec<Visit>>;
 
@@ -36,18 +47,18 @@ struct Visit {
 }
 
 /// A reproducible stream of numbers (splitmix64).
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     /// A number below `sides`.
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % sides
     }
 
-    fn pick(&mut self, below: usize) -> usize {
+    pub(crate) fn pick(&mut self, below: usize) -> usize {
         usize::try_from(self.roll(below as u64)).expect("a small number")
     }
 }
@@ -151,72 +162,165 @@ fn texts(lines: &[String]) -> Vec<String> {
     said.map(|(_, text)| format!("m{}", text.split(' ').next().unwrap_or_default())).collect()
 }
 
-/// One life of the server, from start to `kill -9`.
-fn round(house: &House, authors: &mut [Author], visits: &mut Visits, dice: &mut Dice) {
-    let server = house.serve(&[]);
-    let address = server.addresses[0];
-    let acknowledged = 1 + dice.roll(ACKNOWLEDGED_MAX);
-    // Two come and go, the others stay away.
-    let first = dice.pick(RECEIVERS);
-    let visitors = [first, (first + 1 + dice.pick(RECEIVERS - 1)) % RECEIVERS];
-    let (killer, moments) = channel();
-    thread::scope(|scope| {
-        for author in authors {
-            let killer = killer.clone();
-            scope.spawn(move || author.send_on(address, &killer));
-        }
-        let visiting = visitors.map(|receiver| {
-            let mut dice = Dice(dice.roll(u64::MAX));
-            (receiver, scope.spawn(move || visit_on(address, receiver, &mut dice)))
+/// Many lives of one server, and what everybody knows of them.
+struct Story {
+    authors: Vec<Author>,
+    visits: Visits,
+    dice: Dice,
+}
+
+impl Story {
+    fn new() -> Self {
+        Self { authors: (0..SENDERS).map(Author::new).collect(), visits: Visits::new(), dice: Dice(2) }
+    }
+
+    /// The credentials of all who appear.
+    fn accounts() -> String {
+        (0..SENDERS).map(|n| format!("s{n} pass\n")).chain((0..RECEIVERS).map(|n| format!("r{n} pass\n"))).collect()
+    }
+
+    /// One life of the server, until `end` is called at a random moment.
+    fn round(&mut self, server: Server, end: impl FnOnce(Server)) {
+        let Self { authors, visits, dice } = self;
+        let address = server.addresses[0];
+        let acknowledged = 1 + dice.roll(ACKNOWLEDGED_MAX);
+        // Two come and go, the others stay away.
+        let first = dice.pick(RECEIVERS);
+        let visitors = [first, (first + 1 + dice.pick(RECEIVERS - 1)) % RECEIVERS];
+        let (killer, moments) = channel();
+        thread::scope(|scope| {
+            for author in authors {
+                let killer = killer.clone();
+                scope.spawn(move || author.send_on(address, &killer));
+            }
+            let visiting = visitors.map(|receiver| {
+                let mut dice = Dice(dice.roll(u64::MAX));
+                (receiver, scope.spawn(move || visit_on(address, receiver, &mut dice)))
+            });
+            for _ in 0..acknowledged {
+                moments.recv_timeout(PATIENCE).expect("the senders send");
+            }
+            end(server);
+            for (receiver, visiting) in visiting {
+                visits.entry(receiver).or_default().extend(visiting.join().expect("no panic"));
+            }
         });
-        for _ in 0..acknowledged {
-            moments.recv_timeout(PATIENCE).expect("the senders send");
+    }
+
+    /// Everybody collects what is left.
+    fn collect(&mut self, server: &Server) {
+        for receiver in 0..RECEIVERS {
+            let visit = visit(server.connect(), receiver, 1);
+            assert!(visit.proper, "r{receiver} cannot collect");
+            self.visits.entry(receiver).or_default().push(visit);
         }
-        server.kill();
-        for (receiver, visiting) in visiting {
-            visits.entry(receiver).or_default().extend(visiting.join().expect("no panic"));
+    }
+
+    /// What was acknowledged and never came.
+    fn lost(&self) -> Vec<String> {
+        let mut lost = Vec::new();
+        for receiver in 0..RECEIVERS {
+            let visits = self.visits.get(&receiver).into_iter().flatten();
+            let got: BTreeSet<&String> = visits.flat_map(|visit| &visit.texts).collect();
+            let acknowledged = self.authors.iter().filter_map(|author| author.acknowledged.get(&receiver)).flatten();
+            lost.extend(acknowledged.filter(|text| !got.contains(text)).map(|text| format!("{text} for r{receiver}")));
         }
-    });
+        lost
+    }
+
+    /// Checks all promises, and says how much they were put to the test.
+    fn check(&self, rounds: u64) {
+        let mut proper = 0;
+        for (receiver, visits) in &self.visits {
+            check_order(*receiver, visits);
+            check_repeats(*receiver, visits);
+            proper += visits.iter().filter(|visit| visit.proper && !visit.texts.is_empty()).count();
+        }
+        assert_eq!(self.lost(), [""; 0], "acknowledged and lost");
+        let acknowledged = self.acknowledged();
+        println!("{rounds} rounds, {acknowledged} messages acknowledged, {proper} proper visits with messages");
+        assert!(proper > RECEIVERS, "the receivers got something before the end as well");
+    }
+
+    fn acknowledged(&self) -> usize {
+        self.authors.iter().flat_map(|author| author.acknowledged.values()).map(BTreeSet::len).sum()
+    }
+}
+
+/// How many rounds a test plays.
+fn rounds(variable: &str, normal: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(rounds) => rounds.parse().unwrap_or_else(|_| panic!("{variable} is a number")),
+        Err(_) => normal,
+    }
 }
 
 #[test]
 fn a_killed_server_keeps_its_promises() {
-    let rounds = match std::env::var("CHINWAG_CRASH_ROUNDS") {
-        Ok(rounds) => rounds.parse().expect("CHINWAG_CRASH_ROUNDS is a number"),
-        Err(_) => ROUNDS,
-    };
-    let names = (0..SENDERS).map(|n| format!("s{n} pass\n")).chain((0..RECEIVERS).map(|n| format!("r{n} pass\n")));
-    let house = House::new(names.collect::<String>());
-    let mut authors: Vec<Author> = (0..SENDERS).map(Author::new).collect();
-    let mut visits = Visits::new();
-    let mut dice = Dice(2);
+    let rounds = rounds("CHINWAG_CRASH_ROUNDS", ROUNDS);
+    let house = House::new(Story::accounts());
+    let mut story = Story::new();
     for _ in 0..rounds {
-        round(&house, &mut authors, &mut visits, &mut dice);
+        story.round(house.serve(&[]), Server::kill);
     }
-
     let server = house.serve(&[]);
-    for receiver in 0..RECEIVERS {
-        let visit = visit(server.connect(), receiver, 1);
-        assert!(visit.proper, "r{receiver} cannot collect");
-        visits.entry(receiver).or_default().push(visit);
-    }
+    story.collect(&server);
     let _ = server.stop();
+    story.check(rounds);
+}
 
-    let mut proper = 0;
-    for (receiver, visits) in &visits {
-        check_order(*receiver, visits);
-        check_repeats(*receiver, visits);
-        let got: BTreeSet<&String> = visits.iter().flat_map(|visit| &visit.texts).collect();
-        for author in &authors {
-            for text in author.acknowledged.get(receiver).into_iter().flatten() {
-                assert!(got.contains(text), "r{receiver} never got {text}, which was acknowledged");
-            }
-        }
-        proper += visits.iter().filter(|visit| visit.proper && !visit.texts.is_empty()).count();
+/// Cuts the power of a server and its disk, and brings the disk back.
+fn cut_power(disk: &Disk, server: Server) {
+    server.signal(Signal::STOP);
+    disk.cut_power();
+    server.kill();
+    disk.remount();
+}
+
+#[test]
+fn a_server_whose_power_is_cut_keeps_its_promises() {
+    let Some(disk) = Disk::mounted("a_server_whose_power_is_cut_keeps_its_promises", POWER_DISK_BYTES) else {
+        return;
+    };
+    let rounds = rounds("CHINWAG_POWER_ROUNDS", POWER_ROUNDS);
+    let house = House::within(disk.path(), Story::accounts());
+    disk.sync();
+    let mut story = Story::new();
+    for _ in 0..rounds {
+        story.round(house.serve(&[]), |server| cut_power(&disk, server));
     }
-    let acknowledged: usize = authors.iter().flat_map(|author| author.acknowledged.values()).map(BTreeSet::len).sum();
-    println!("{rounds} rounds, {acknowledged} messages acknowledged, {proper} proper visits with messages");
-    assert!(proper > RECEIVERS, "the receivers got something before the end as well");
+    let server = house.serve(&[]);
+    story.collect(&server);
+    let _ = server.stop();
+    story.check(rounds);
+}
+
+/// The same must fail for a server whose syncs do nothing: otherwise the cut proves nothing.
+#[test]
+fn a_cut_of_the_power_takes_what_was_not_synced() {
+    const TEST: &str = "a_cut_of_the_power_takes_what_was_not_synced";
+    if !has_strace(TEST) {
+        return;
+    }
+    let Some(disk) = Disk::mounted(TEST, POWER_DISK_BYTES) else { return };
+    for round in 1.. {
+        let house = House::within(disk.path(), Story::accounts());
+        disk.sync();
+        let mut story = Story::new();
+        story.round(house.serve_traced("retval=0"), |server| cut_power(&disk, server));
+        // What is left of the file may be damaged as well; then nobody gets anything.
+        if Store::open(&Place::File(house.folder.path().join("chinwag.db")), 0).is_ok() {
+            let server = house.serve(&[]);
+            story.collect(&server);
+            let _ = server.stop();
+        }
+        let (lost, acknowledged) = (story.lost().len(), story.acknowledged());
+        println!("without syncs {lost} of {acknowledged} acknowledged messages are lost");
+        if lost > 0 {
+            return;
+        }
+        assert!(round < POWER_ROUNDS, "nothing is ever lost");
+    }
 }
 
 /// What somebody got who then left properly must not come again, and nothing twice in a visit.

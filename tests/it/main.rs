@@ -6,6 +6,8 @@ mod client_links;
 mod client_mind;
 mod client_terminal;
 mod crash;
+mod damage;
+mod disk;
 mod limits;
 mod notices;
 mod play;

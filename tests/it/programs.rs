@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 use crate::socket::{Client, PATIENCE};
 
-const ACCOUNTS: &str = "hans falcon\nyoda wise\nluke skywalker\nvader sithlord\n";
+pub(crate) const ACCOUNTS: &str = "hans falcon\nyoda wise\nluke skywalker\nvader sithlord\n";
 
 /// Bytes of a long text: fewer than 64 of them fill the buffers of a connection, and 64 of them
 /// are not so much that a client is cut off.
@@ -104,12 +104,17 @@ impl Drop for Program {
 
 /// Where servers are started: a Credentials.txt, and what they leave.
 pub(crate) struct House {
-    folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl House {
     pub(crate) fn new(accounts: impl AsRef<[u8]>) -> Self {
-        let house = Self { folder: tempfile::tempdir().expect("a folder") };
+        Self::within(&std::env::temp_dir(), accounts)
+    }
+
+    /// The same within `place`.
+    pub(crate) fn within(place: &Path, accounts: impl AsRef<[u8]>) -> Self {
+        let house = Self { folder: tempfile::tempdir_in(place).expect("a folder") };
         std::fs::write(house.credentials(), accounts).expect("a file");
         house
     }
@@ -118,20 +123,42 @@ impl House {
         self.folder.path().join("Credentials.txt")
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_server"));
         command.args(arguments).current_dir(self.folder.path()).env_remove("RUST_LOG");
         command
     }
 
     /// Runs a server that must not start.
-    fn run(&self, arguments: &[&str]) -> Ended {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
         Program::spawn(self.command(arguments)).end()
     }
 
     /// Starts a server on a free port.
     pub(crate) fn serve(&self, options: &[&str]) -> Server {
         self.serve_timed("120", options)
+    }
+
+    /// Starts a server of whose syncs strace makes something else: see its option `inject`.
+    pub(crate) fn serve_traced(&self, what: &str) -> Server {
+        let mut command = Command::new("strace");
+        let inject = format!("inject=fsync,fdatasync:{what}");
+        // The tracer is a grandchild, so that signals meet the server.
+        command.args([
+            "-D",
+            "-f",
+            "--seccomp-bpf",
+            "-q",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=fsync,fdatasync",
+            "-e",
+            &inject,
+        ]);
+        command.args([env!("CARGO_BIN_EXE_server"), "0", "60", "120"]);
+        command.current_dir(self.folder.path()).env_remove("RUST_LOG");
+        Server::started(command)
     }
 
     fn serve_timed(&self, timeout: &str, options: &[&str]) -> Server {
@@ -145,11 +172,11 @@ pub(crate) struct Server {
     /// Where it listens.
     pub(crate) addresses: Vec<SocketAddr>,
     /// The first of its start lines that names no address.
-    first_note: String,
+    pub(crate) first_note: String,
 }
 
 impl Server {
-    fn started(command: Command) -> Self {
+    pub(crate) fn started(command: Command) -> Self {
         let mut program = Program::spawn(command);
         let mut addresses = Vec::new();
         loop {
@@ -171,14 +198,14 @@ impl Server {
     }
 
     /// Logs in one of [`ACCOUNTS`]; also what he was shown from the welcome on.
-    fn log_in(&self, name: &str) -> (Client, Vec<String>) {
+    pub(crate) fn log_in(&self, name: &str) -> (Client, Vec<String>) {
         let mut client = self.connect();
         let lines = log_in(&mut client, name);
         (client, lines)
     }
 
     /// Logs in one of [`ACCOUNTS`] for whom nothing waits.
-    fn client(&self, name: &str) -> Client {
+    pub(crate) fn client(&self, name: &str) -> Client {
         let (client, lines) = self.log_in(name);
         assert_eq!(lines, [welcome(name)]);
         client
@@ -200,6 +227,11 @@ impl Server {
         ended
     }
 
+    /// Sends the server a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
     /// Kills the server as nothing else can.
     pub(crate) fn kill(self) {
         self.program.signal(Signal::KILL);
@@ -217,13 +249,13 @@ impl Client {
     }
 
     /// All that has come since the last look, and whatever is still on its way.
-    fn look(&mut self) -> Vec<String> {
+    pub(crate) fn look(&mut self) -> Vec<String> {
         self.fence();
         self.take_lines()
     }
 
     /// What a line is answered, and all that came before.
-    fn ask(&mut self, line: &str) -> Vec<String> {
+    pub(crate) fn ask(&mut self, line: &str) -> Vec<String> {
         self.send(line);
         self.look()
     }
@@ -862,7 +894,7 @@ fn a_new_account_is_written_down_and_works_after_a_restart() {
 }
 
 /// Logs in, takes what waits and leaves in order: the texts, their senders and times cut off.
-fn mail(server: &Server, name: &str) -> Vec<String> {
+pub(crate) fn mail(server: &Server, name: &str) -> Vec<String> {
     let (mut client, lines) = server.log_in(name);
     client.send("logout");
     client.read_to_end();
