@@ -1,0 +1,529 @@
+//! Damaged input for every parser: none panics, none hoards memory, and what is accepted means
+//! what it says. Ten million inputs each, made from good ones; a failure is told with its seed.
+
+mod mutate;
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use allocation_counter::measure;
+use chinwag::server::credentials;
+use chinwag::server::store::{checksum, read_letter};
+use chinwag::wire::command::{self, COMMANDS, ParseError};
+use chinwag::wire::control::{self, Say};
+use chinwag::wire::line::{LINE_BYTES_MAX, Line, LineCutter, text};
+use chinwag::wire::name::{GroupName, NAME_BYTES_MAX, NameError, PASSWORD_BYTES_MAX, Text, UserName};
+use chinwag::wire::text::Speller;
+use chinwag::wire::{Ago, Letter, Notice, Pass, Refusal, Request, Road, Scope, Tag};
+use jiff::tz::TimeZone;
+use rusqlite::types::ValueRef;
+
+use mutate::{Dice, MEMORY_BYTES_MAX, frugally, mutate, torture, torture_any};
+
+/// Inputs for each parser.
+const INPUTS: u64 = 10_000_000;
+
+/// Inputs for what costs several passes.
+const FEWER_INPUTS: u64 = 1_000_000;
+
+fn corpus(inputs: &[&str]) -> Vec<Vec<u8>> {
+    inputs.iter().map(|input| input.as_bytes().to_vec()).collect()
+}
+
+fn typed() -> Vec<Vec<u8>> {
+    let mut lines = corpus(&[
+        "message yoda  two  spaces ",
+        "/message luke are you there?",
+        "broadcast gr\u{fc}ezi \u{1f600}",
+        "whoelsesince 300",
+        "whoelsesince 18446744073709551615",
+        "online",
+        "leave",
+        "block vader",
+        "help block",
+        "private luke hi",
+        "message hans: [02/03/26 09:00:00] yoda: hi\r",
+        "\u{202e}evil\u{2066} \u{200b}",
+    ]);
+    lines.extend(COMMANDS.iter().map(|command| command.example.into()));
+    lines
+}
+
+// Lines.
+
+/// What a cutter says of `portions`: whole lines, `None` for an overlong one, and the last line.
+fn cut<'a>(portions: impl IntoIterator<Item = &'a [u8]>) -> Vec<Option<Vec<u8>>> {
+    let mut cutter = LineCutter::default();
+    let mut lines = Vec::new();
+    for mut portion in portions {
+        while let Some(line) = cutter.next(&mut portion) {
+            lines.push(match line {
+                Line::Whole(line) => Some(line.to_vec()),
+                Line::Overlong => None,
+            });
+        }
+    }
+    lines.extend(cutter.finish().map(Some));
+    lines
+}
+
+/// The same, said in another way: at every LF, and not before.
+fn cut_plainly(input: &[u8]) -> Vec<Option<Vec<u8>>> {
+    let mut lines: Vec<&[u8]> = input.split(|&byte| byte == b'\n').collect();
+    // Behind the last LF is a line only if something is there.
+    lines.pop_if(|last| last.is_empty());
+    lines.into_iter().map(|line| (line.len() <= LINE_BYTES_MAX).then(|| line.to_vec())).collect()
+}
+
+fn streams() -> Vec<Vec<u8>> {
+    let mut streams = corpus(&["hans\nfalcon\nwhoelse\n", "hans falcon\r\nmessage yoda hi\r\n\r\n", "\n\nlogout"]);
+    streams.push(b"\xff\xfb\x1f\xff\xfa\x1f\x00\x50\xff\xf0who\xff\xf1else\n".to_vec());
+    streams.extend(typed());
+    streams
+}
+
+#[test]
+fn lines_of_any_bytes() {
+    torture(INPUTS, &streams(), |input| {
+        let mut cutter = LineCutter::default();
+        let mut rest = input;
+        let mut bytes = 0;
+        while let Some(line) = cutter.next(&mut rest) {
+            let Line::Whole(line) = line else { continue };
+            assert!(line.len() <= LINE_BYTES_MAX && !line.contains(&b'\n'));
+            bytes += line.len() + 1;
+            if let Ok(text) = text(line) {
+                assert!(text.len() <= line.len());
+            }
+        }
+        assert!(bytes + cutter.finish().map_or(0, |last| last.len()) <= input.len());
+    });
+}
+
+#[test]
+fn lines_do_not_depend_on_how_they_arrive() {
+    torture(FEWER_INPUTS, &streams(), |input| {
+        let whole = cut([input]);
+        assert_eq!(whole, cut_plainly(input), "not what the words say");
+        assert_eq!(whole, cut(input.chunks(1)), "another result byte by byte");
+        // The splits come from the input, so that it can be shrunk.
+        let mut dice = Dice::new(u64::from(crc32fast::hash(input)));
+        for _ in 0..3 {
+            let mut rest = input;
+            let portions = std::iter::from_fn(|| {
+                let (portion, after) = rest.split_at(1 + dice.roll(rest.len().max(1)).min(rest.len().checked_sub(1)?));
+                rest = after;
+                Some(portion)
+            });
+            assert_eq!(whole, cut(portions), "another result in portions");
+        }
+    });
+}
+
+#[test]
+fn a_line_without_end_takes_no_more_memory_than_a_line() {
+    let endless = vec![b'x'; 4 << 20];
+    for size in [1, 1024, endless.len()] {
+        let used = measure(|| {
+            let mut cutter = LineCutter::default();
+            let overlong: usize = endless.chunks(size).map(|mut part| cutter.next(&mut part).iter().count()).sum();
+            assert_eq!(overlong, 1);
+        });
+        assert!(used.bytes_max <= MEMORY_BYTES_MAX, "{} bytes in portions of {size}", used.bytes_max);
+    }
+}
+
+// Words.
+
+#[test]
+fn commands_of_any_words() {
+    torture(INPUTS, &typed(), |input| {
+        let line = String::from_utf8_lossy(input);
+        let again = match command::parse(&line) {
+            Ok(Request::Message { to, text }) => {
+                assert!(!to.contains([' ', '\t']) && !text.trim_matches([' ', '\t']).is_empty());
+                format!("message {to} {text}")
+            }
+            Ok(Request::Broadcast { text }) => format!("broadcast {text}"),
+            Ok(Request::WhoElseSince { millis }) => {
+                assert!(millis >= 0);
+                return;
+            }
+            Ok(Request::Block { user }) => format!("block {user}"),
+            Ok(Request::Unblock { user }) => format!("unblock {user}"),
+            Ok(Request::Status { user }) => format!("status {user}"),
+            Ok(Request::Help { topic: Some(topic) }) => format!("help {topic}"),
+            Ok(_) | Err(ParseError::Usage(_)) => return,
+            Err(ParseError::Empty) => return assert!(line.trim_matches([' ', '\t']).is_empty()),
+            Err(ParseError::Unknown(word)) => return assert!(!word.is_empty() && line.contains(word)),
+        };
+        assert_eq!(command::parse(&line), command::parse(&again));
+    });
+}
+
+#[test]
+fn names_of_any_characters() {
+    torture(INPUTS, &corpus(&["hans", "~!#", "[02/03/26", "hans:", "jos\u{e9}"]), |input| {
+        let word = String::from_utf8_lossy(input);
+        let graphic = word.chars().all(|c| ('!'..='~').contains(&c));
+        let expected = match word.len() {
+            0 => Err(NameError::Empty),
+            length if length > NAME_BYTES_MAX => Err(NameError::TooLong),
+            _ if !graphic => Err(NameError::BadCharacter),
+            _ => Ok(&*word),
+        };
+        assert_eq!(UserName::parse(&word).as_ref().map(UserName::as_str), expected.as_deref());
+    });
+}
+
+// Control lines.
+
+#[test]
+fn lines_of_our_client_of_any_words() {
+    let lines = [
+        "HELLO chinwag/1 line",
+        "LOGIN hans 9",
+        "RESUME ~!# 0000000000000000000000000000abcd 1099511627778",
+        "#7.12 message yoda  two  spaces ",
+        "#1099511627778.1 whoelse",
+        "SEEN 18446744073709551615",
+        "PING",
+    ];
+    torture(INPUTS, &corpus(&lines), |input| {
+        let line = String::from_utf8_lossy(input);
+        if let Ok(say) = Say::parse(&line) {
+            let spelled = say.spell();
+            assert!(Say::parse(&spelled).is_ok_and(|again| again == say), "{spelled:?}");
+        }
+    });
+}
+
+fn number(dice: &mut Dice) -> u64 {
+    dice.next() >> dice.roll(64)
+}
+
+fn signed(dice: &mut Dice) -> i64 {
+    number(dice).cast_signed()
+}
+
+fn name(dice: &mut Dice) -> UserName {
+    let longest = *dice.pick(&[5, 5, 5, NAME_BYTES_MAX]);
+    let length = 1 + dice.roll(longest);
+    let word: String = (0..length).map(|_| char::from(b'!' + dice.roll(94).to_le_bytes()[0])).collect();
+    UserName::parse(&word).expect("printable and short")
+}
+
+fn some_text(dice: &mut Dice) -> Text {
+    let mut input = Vec::new();
+    mutate(dice, &typed(), &mut input);
+    Text::harmless(&String::from_utf8_lossy(&input))
+}
+
+fn letter(dice: &mut Dice) -> Letter {
+    let road = *dice.pick(&[Road::Live, Road::Mail, Road::Again]);
+    let group = GroupName::parse(&name(dice).as_str().replace('/', "-")).expect("a name without a slash");
+    let scope = dice.pick(&[Scope::Plain, Scope::General, Scope::Group(group)]).clone();
+    let (from, text) = (name(dice), some_text(dice));
+    Letter { number: number(dice), from, text, sent: signed(dice), road, scope, receipt: false }
+}
+
+/// Any notice that stands on a line of its own.
+fn notice(dice: &mut Dice) -> Notice {
+    let ago = |dice: &mut Dice| Ago { wall: signed(dice), millis: signed(dice) };
+    let small = |dice: &mut Dice| u32::try_from(number(dice) >> 32).unwrap_or_default();
+    match dice.roll(40) {
+        0 => Notice::Hello { store: some_text(dice) },
+        1 => Notice::Done(Tag { session: number(dice), line: number(dice) }),
+        2 => Notice::Pong,
+        3 => Notice::AskName,
+        4 => Notice::AskPassword,
+        5 => Notice::NewUser(name(dice)),
+        6 => Notice::WrongPassword { tries: small(dice).to_le_bytes()[0] },
+        7 => Notice::JustLocked { seconds: signed(dice) },
+        8 => Notice::StillLocked { seconds: signed(dice) },
+        9 => Notice::AlreadyOnline { user: name(dice), idle: signed(dice) },
+        10 => Notice::Welcome { user: name(dice), pass: None },
+        11 => {
+            let token = u128::from(number(dice)) << 64 | u128::from(number(dice));
+            Notice::Welcome { user: name(dice), pass: Some(Pass { session: number(dice), token }) }
+        }
+        12 => Notice::Goodbye,
+        13 => Notice::TimedOut { seconds: signed(dice) },
+        14 => dice
+            .pick(&[Notice::LoginTimedOut, Notice::Stopping, Notice::Full, Notice::Crowded, Notice::TooSlow])
+            .clone(),
+        15 => Notice::TooManyNames,
+        16 => Notice::Waiting { count: small(dice) },
+        17 => Notice::Stored { to: name(dice), seen: None },
+        18 => Notice::Stored { to: name(dice), seen: Some(ago(dice)) },
+        19 => dice.pick(&[Notice::SomeSkipped, Notice::Nobody, Notice::HelpAll]).clone(),
+        20 => Notice::Arrived(name(dice)),
+        21 => Notice::Left(name(dice)),
+        22 => Notice::Names((0..=dice.roll(5)).map(|_| name(dice)).collect()),
+        23 => Notice::Blocked(name(dice)),
+        24 => Notice::Unblocked(name(dice)),
+        25 => Notice::Online { user: name(dice), since: ago(dice), idle: signed(dice) },
+        26 => Notice::Offline { user: name(dice), seen: ago(dice) },
+        27 => Notice::NeverOnline(name(dice)),
+        28 => Notice::Help(dice.pick(&COMMANDS)),
+        29..32 => Notice::Refused(refusal(dice)),
+        _ => Notice::Said(letter(dice)),
+    }
+}
+
+fn refusal(dice: &mut Dice) -> Refusal {
+    match dice.roll(10) {
+        0 => Refusal::Usage(dice.pick(&COMMANDS)),
+        1 => Refusal::InvalidCommand(some_text(dice)),
+        2 => Refusal::InvalidUser(some_text(dice)),
+        3 => Refusal::BadName(*dice.pick(&[NameError::Empty, NameError::TooLong, NameError::BadCharacter])),
+        4 => Refusal::Yourself(dice.pick::<&str>(&["message", "block", "unblock"])),
+        5 => Refusal::Blocked(name(dice)),
+        6 => Refusal::AlreadyBlocked(name(dice)),
+        7 => Refusal::NotBlocked(name(dice)),
+        8 => Refusal::MailboxFull(name(dice)),
+        _ => dice
+            .pick(&[
+                Refusal::NeedsClient("private"),
+                Refusal::UnknownUser,
+                Refusal::BadPassword,
+                Refusal::BadToken,
+                Refusal::NameTaken,
+                Refusal::NoAccount,
+                Refusal::Busy,
+                Refusal::DiskFailed,
+                Refusal::LineTooLong { max: LINE_BYTES_MAX },
+                Refusal::NotUtf8,
+            ])
+            .clone(),
+    }
+}
+
+/// The control line of a notice, without its end.
+fn encoded(notice: &Notice) -> String {
+    let mut line = Vec::new();
+    control::encode(notice, &mut line);
+    assert_eq!(line.pop(), Some(b'\n'));
+    String::from_utf8(line).expect("UTF-8")
+}
+
+#[test]
+fn lines_of_the_server_of_any_words() {
+    let mut dice = Dice::new(0);
+    let mut lines: Vec<Vec<u8>> = (0..500).map(|_| encoded(&notice(&mut dice)).into_bytes()).collect();
+    lines.extend(include_str!("../notices.txt").lines().map(|line| line.trim_start().into()));
+    torture_any(INPUTS, &lines, |input| {
+        let line = String::from_utf8_lossy(input);
+        if let Ok(notice) = frugally(line.len(), || control::decode(&line)) {
+            let line = encoded(&notice);
+            assert!(!line.contains('\n'));
+            assert_eq!(control::decode(&line).as_ref(), Ok(&notice));
+        }
+    });
+}
+
+#[test]
+fn every_notice_survives_the_way_to_our_client() {
+    for seed in 0..mutate::inputs(FEWER_INPUTS) {
+        let notice = notice(&mut Dice::new(seed));
+        let line = encoded(&notice);
+        assert_eq!(control::decode(&line), Ok(notice), "seed {seed}: {line:?}");
+    }
+}
+
+// Files.
+
+#[test]
+fn credentials_of_any_bytes() {
+    let file = Path::new("Credentials.txt");
+    let files = ["hans falcon\nyoda wise\n", "\u{feff}hans falcon\r\nyoda w!se\r\n\r\n", "~!#$ a\n[x: b", "\n", ""];
+    torture(INPUTS, &corpus(&files), |input| match credentials::parse(file, input) {
+        Ok(accounts) => {
+            let mut again = String::new();
+            for account in &accounts {
+                assert!(!account.password.is_empty() && account.password.len() <= PASSWORD_BYTES_MAX);
+                again.extend([account.name.as_str(), " ", &account.password, "\n"]);
+            }
+            assert_eq!(credentials::parse(file, again.as_bytes()).as_ref(), Ok(&accounts));
+        }
+        Err(error) => assert!(error.to_string().starts_with("Credentials.txt:")),
+    });
+}
+
+/// A row as bytes: four numbers, then receiver, sender and text, each behind its length.
+fn row(dice: &mut Dice) -> Vec<u8> {
+    let (to, letter) = (name(dice), letter(dice));
+    let (id, again) = (signed(dice) & i64::MAX, i64::from(letter.road == Road::Again));
+    let words = [to.as_str(), letter.from.as_str(), letter.text.as_str()];
+    let crc = checksum(words, [id, letter.sent, again], None, false);
+    let mut bytes: Vec<u8> = [id, letter.sent, again, crc].iter().flat_map(|number| number.to_le_bytes()).collect();
+    for word in words {
+        // A longer one would not be what was meant, and is as good.
+        bytes.push(u8::try_from(word.len()).unwrap_or(u8::MAX));
+        bytes.extend_from_slice(word.as_bytes());
+    }
+    bytes
+}
+
+/// Takes a word off a row.
+fn word<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
+    let Some((&length, tail)) = rest.split_first() else { return &[] };
+    let (word, tail) = tail.split_at(usize::from(length).min(tail.len()));
+    *rest = tail;
+    word
+}
+
+#[test]
+fn stored_rows_of_any_values() {
+    let mut dice = Dice::new(0);
+    let rows: Vec<Vec<u8>> = (0..200).map(|_| row(&mut dice)).collect();
+    torture(INPUTS, &rows, |input| {
+        let mut rest = input;
+        let mut number = || {
+            let (number, tail) = rest.split_first_chunk().unwrap_or((&[0; 8], &[]));
+            rest = tail;
+            i64::from_le_bytes(*number)
+        };
+        let [id, sent, again, crc] = std::array::from_fn(|_| number());
+        let to = String::from_utf8_lossy(word(&mut rest));
+        let (sender, body) = (word(&mut rest), word(&mut rest));
+        let Ok(to) = UserName::parse(&to) else { return };
+        let scope = [None, Some("general"), Some("group friends"), Some("nobody")][input.len() % 4];
+        let receipt = body.len() % 2 == 1;
+        let whole = str::from_utf8(sender).ok().zip(str::from_utf8(body).ok());
+        let right =
+            whole.map(|(sender, body)| checksum([to.as_str(), sender, body], [id, sent, again], scope, receipt));
+
+        // As it is, with the right checksum, and with values of other kinds.
+        for crc in [Some(crc), right].into_iter().flatten() {
+            let columns = [
+                ValueRef::Integer(id),
+                ValueRef::Text(sender),
+                ValueRef::Integer(sent),
+                ValueRef::Integer(again),
+                ValueRef::Text(body),
+                ValueRef::Integer(crc),
+                scope.map_or(ValueRef::Null, |word| ValueRef::Text(word.as_bytes())),
+                ValueRef::Integer(receipt.into()),
+            ];
+            match read_letter(&to, columns) {
+                Some(letter) => {
+                    assert_eq!(Some(crc), right, "an altered row was taken for a good one");
+                    let (sender, body) = whole.expect("only UTF-8 has a checksum");
+                    assert_eq!((letter.from.as_str(), letter.sent), (sender, sent));
+                    assert_eq!(letter.text, Text::harmless(body));
+                }
+                None => {
+                    let known = scope != Some("nobody") && whole.is_some_and(|(from, _)| UserName::parse(from).is_ok());
+                    assert!(Some(crc) != right || id < 0 || !known);
+                }
+            }
+            let other = [ValueRef::Null, ValueRef::Real(0.5), ValueRef::Blob(body)];
+            let mut columns = columns;
+            columns[input.len() % 6] = other[body.len() % other.len()];
+            assert_eq!(read_letter(&to, columns), None);
+        }
+    });
+}
+
+// Terminals and logs.
+
+/// Whether a character can drive or fool a terminal.
+fn is_harmful(c: char) -> bool {
+    (c.is_control() && c != '\t')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{61c}' | '\u{feff}')
+        || ('\u{e0000}'..='\u{e0fff}').contains(&c)
+}
+
+#[test]
+fn no_text_or_name_reaches_a_terminal_or_a_log_as_more_than_words() {
+    let mut hostile = typed();
+    hostile.extend(corpus(&[
+        "\x1b]0;title\x07",
+        "\u{9b}31m red",
+        "\r\nhans: hi",
+        "\u{202e}\u{2066}\u{feff}",
+        "\x08\x7f",
+    ]));
+    let speller = Speller::new(TimeZone::UTC);
+    torture_any(FEWER_INPUTS, &hostile, |input| {
+        let raw: Cow<'_, str> = String::from_utf8_lossy(input);
+        let text = Text::harmless(&raw);
+        assert_eq!(Text::harmless(text.as_str()), text, "harmless once, harmless for ever");
+        let from = raw.split(' ').find_map(|word| UserName::parse(word).ok());
+        let from = from.unwrap_or_else(|| UserName::parse("[x:").expect("a name"));
+        let road = [Road::Live, Road::Mail, Road::Again][input.len() % 3];
+        let (scope, receipt) = (Scope::General, false);
+        let notices = [
+            Notice::Said(Letter { number: 1, from: from.clone(), text: text.clone(), sent: 0, road, scope, receipt }),
+            Notice::Refused(Refusal::InvalidCommand(text.clone())),
+            Notice::Refused(Refusal::InvalidUser(text.clone())),
+            Notice::Names(vec![from.clone()]),
+            Notice::Hello { store: text.clone() },
+        ];
+        for notice in notices {
+            // What the server shows a person, what our client shows, what the log shows.
+            let mut shown = Vec::new();
+            speller.spell(&notice, &mut shown);
+            let line = encoded(&notice);
+            let decoded = control::decode(&line).expect("a control line");
+            let mut ours = Vec::new();
+            speller.spell(&decoded, &mut ours);
+            assert_eq!(shown, ours);
+            let shown = String::from_utf8(shown).expect("UTF-8");
+            assert!(!shown.strip_suffix('\n').unwrap_or(&shown).contains(is_harmful), "{shown:?}");
+            assert!(!line.contains(is_harmful), "{line:?}");
+            let logged = format!("{notice:?}");
+            assert!(!logged.contains(|c| c == '\t' || is_harmful(c)), "{logged:?}");
+        }
+        // Text that another server has not made harmless.
+        let line = format!("said 1 live 0 {from} {raw}");
+        if let Ok(notice) = control::decode(&line) {
+            let mut shown = Vec::new();
+            speller.spell(&notice, &mut shown);
+            let shown = String::from_utf8(shown).expect("UTF-8");
+            assert!(!shown.strip_suffix('\n').unwrap_or(&shown).contains(is_harmful), "{shown:?}");
+        }
+    });
+}
+
+// Memory.
+
+/// The longest lines there can be, of what takes the most room.
+#[test]
+fn the_worst_lines_take_bounded_memory() {
+    let worst = ["\u{1}", "\u{80}", "\u{202e}", "\u{e0001}", "a ", "x", "\u{feff}"];
+    for part in worst {
+        let line = part.repeat(LINE_BYTES_MAX / part.len());
+        let limit = 2 * line.len() as u64 + MEMORY_BYTES_MAX;
+        let message = format!("#1.1 message yoda {line}");
+        for (what, used) in [
+            ("text", measure(|| drop(text(line.as_bytes())))),
+            ("command", measure(|| assert!(command::parse(&line).is_err()))),
+            ("typed", measure(|| assert!(Say::parse(&message).is_ok()))),
+            ("harmless", measure(|| drop(Text::harmless(&line)))),
+            ("name", measure(|| assert!(UserName::parse(&line).is_err()))),
+        ] {
+            assert!(used.bytes_max <= limit, "{what} of {part:?} takes {} bytes, {limit} allowed", used.bytes_max);
+        }
+    }
+}
+
+/// Only the operator's file and our own server's lists may be long. Each account and name that is
+/// kept has its own price.
+#[test]
+fn long_lists_take_memory_in_proportion_to_what_is_kept() {
+    const ENTRY_BYTES_MAX: u64 = 256;
+    let words: Vec<String> = (0..20_000).map(|number| format!("{number:x}")).collect();
+    let file: String = words.iter().map(|word| format!("{word} p\n")).collect();
+    let names = format!("names {}", words.join(" "));
+    let kept = words.len() as u64 * ENTRY_BYTES_MAX;
+    let used = measure(|| {
+        assert_eq!(credentials::parse(Path::new("x"), file.as_bytes()).map(|all| all.len()), Ok(words.len()));
+    });
+    let limit = 2 * file.len() as u64 + MEMORY_BYTES_MAX + kept;
+    assert!(used.bytes_max <= limit, "{} bytes for accounts, {limit} allowed", used.bytes_max);
+    let used = measure(|| assert!(control::decode(&names).is_ok()));
+    let limit = 2 * names.len() as u64 + MEMORY_BYTES_MAX + kept;
+    assert!(used.bytes_max <= limit, "{} bytes for names, {limit} allowed", used.bytes_max);
+}
