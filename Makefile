@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: all server client run test powercut torture help clean toolchain
+.PHONY: all server client run test bench powercut torture help clean toolchain
 .DEFAULT_GOAL := all
 
 PORT ?= 4000
@@ -37,6 +37,9 @@ powercut: toolchain ## 80 cuts of the power under load, and without syncs as a c
 
 torture: toolchain ## 800 times kill -9 under load
 	CHINWAG_CRASH_ROUNDS=800 cargo test --locked --test it a_killed_server -- --nocapture
+
+bench: toolchain ## measure against the least that a relay can do: a table, and target/bench/chinwag.svg
+	@cargo bench --locked --quiet --bench chat -- $(BENCH)
 
 clean: ## remove what was built
 	cargo clean

@@ -8,6 +8,7 @@ mod client_terminal;
 mod crash;
 mod damage;
 mod disk;
+mod guard;
 mod limits;
 mod notices;
 mod play;

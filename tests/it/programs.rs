@@ -119,6 +119,10 @@ impl House {
         house
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     fn credentials(&self) -> PathBuf {
         self.folder.path().join("Credentials.txt")
     }
@@ -187,6 +191,11 @@ impl Server {
             };
             addresses.push(address.trim_end().parse().expect("an address and a port"));
         }
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.program.child.id()
     }
 
     pub(crate) fn port(&self) -> u16 {
