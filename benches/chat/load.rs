@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -30,6 +31,9 @@ pub(crate) const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// Silence after which nothing more is on its way.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// Set by a signal; the run then fails, so that it ends its servers and removes its files.
+pub(crate) static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Something came from a client's connection.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +105,9 @@ impl Load {
     }
 
     fn wait_for(&mut self, limit: &Timespec, mark: u8, heard: &mut Vec<Heard>) -> Result<()> {
+        if INTERRUPTED.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
         heard.clear();
         self.ready.clear();
         while let Err(error) = epoll::wait(&self.epoll, spare_capacity(&mut self.ready), Some(limit)) {

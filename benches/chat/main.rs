@@ -11,6 +11,7 @@ mod workloads;
 use std::error::Error;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use chinwag::args;
 use clap::Parser;
@@ -65,6 +66,7 @@ fn finish(result: Result<()>) -> ExitCode {
 }
 
 fn compare(options: &Options) -> Result<()> {
+    ctrlc::set_handler(|| load::INTERRUPTED.store(true, Ordering::Relaxed))?;
     let is_wanted = |workload: &&Workload| options.only.is_empty() || options.only.iter().any(|n| n == workload.name);
     let mut figures: Vec<_> =
         WORKLOADS.iter().filter(is_wanted).map(|workload| (workload, report::Rounds::default())).collect();

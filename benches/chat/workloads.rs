@@ -134,7 +134,7 @@ impl Bench {
     /// Runs `measure` on a server; an error says what that server had to say.
     fn on<T>(server: Result<Server>, is_floor: bool, measure: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let mut bench = Self { server: server?, load: Load::new()?, is_floor };
-        measure(&mut bench).map_err(|error| format!("{error}\n{}", bench.server.complaints()).into())
+        measure(&mut bench).map_err(|error| format!("{error}\n{}", bench.server.complaints()).trim_end().into())
     }
 
     /// Runs it on the floor, or on chinwag without a store.
@@ -172,11 +172,17 @@ impl Bench {
     }
 
     fn welcomed(&mut self, heard: &mut Vec<Heard>) -> Result<usize> {
-        self.load.wait(WELCOME, heard)?;
-        if heard.iter().any(|heard| heard.ended) {
-            return Err("a log-in was refused".into());
-        }
+        self.hear(WELCOME, heard)?;
         Ok(heard.iter().map(|heard| heard.marks).sum())
+    }
+
+    /// Waits for what comes; here nobody leaves.
+    fn hear(&mut self, mark: u8, heard: &mut Vec<Heard>) -> Result<()> {
+        self.load.wait(mark, heard)?;
+        match heard.iter().find(|heard| heard.ended) {
+            Some(heard) => Err(format!("the server closed the connection of client {}", heard.client).into()),
+            None => Ok(()),
+        }
     }
 
     /// The line that carries a text.
@@ -199,7 +205,7 @@ impl Bench {
         let mut count = 0;
         let mut heard = Vec::new();
         loop {
-            self.load.wait(TEXT, &mut heard)?;
+            self.hear(TEXT, &mut heard)?;
             for &heard in &heard {
                 count += react(&mut self.load, heard)?;
             }
@@ -228,7 +234,7 @@ impl Bench {
         let mut count = 0;
         let mut heard = Vec::new();
         while count < total {
-            self.load.wait(mark, &mut heard)?;
+            self.hear(mark, &mut heard)?;
             for &heard in &heard {
                 count += heard.marks;
                 react(&mut self.load, heard)?;

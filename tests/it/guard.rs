@@ -104,7 +104,7 @@ fn system_calls(times: usize, in_flight: usize) -> usize {
         .arg(&summary)
         .arg(server.get_program())
         .args(server.get_args());
-    command.current_dir(house.path());
+    command.current_dir(house.path()).env_remove("RUST_LOG");
     let mut pair = Pair::on(Server::started(command));
     pair.talk(times, in_flight);
     pair.server.stop();
