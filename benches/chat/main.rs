@@ -27,7 +27,7 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 #[command(bin_name = "cargo bench --bench chat --")]
 struct Options {
     /// How often each workload runs on each side; the medians are shown
-    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Run this workload only; may be given more than once
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(WORKLOADS.map(|workload| workload.name)))]
