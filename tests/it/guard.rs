@@ -45,7 +45,7 @@ impl Pair {
 }
 
 /// How often threads of a process have gone to sleep by themselves, each time to be woken again.
-fn wake_ups(process: u32) -> usize {
+fn wake_ups(process: rustix::process::Pid) -> usize {
     let threads = fs::read_dir(format!("/proc/{process}/task")).expect("it runs");
     let of_one = |thread: fs::DirEntry| -> usize {
         let status = fs::read_to_string(thread.path().join("status")).expect("no thread ends meanwhile");
@@ -61,9 +61,9 @@ fn a_message_wakes_two_threads() {
     let house = House::new(ACCOUNTS);
     let mut pair = Pair::on(house.serve(&["--ephemeral"]));
     pair.talk(TIMES, 1);
-    let before = wake_ups(pair.server.id());
+    let before = wake_ups(pair.server.pid());
     pair.talk(TIMES, 1);
-    let count = wake_ups(pair.server.id()) - before;
+    let count = wake_ups(pair.server.pid()) - before;
     assert!(2 * count <= 5 * TIMES, "{count} wake-ups for {TIMES} messages");
 }
 
@@ -79,13 +79,13 @@ fn idle_clients_wake_nobody() {
         client.log_in(&format!("u{n}"), "secret");
     }
     clients.iter_mut().for_each(Client::fence);
-    let before = wake_ups(server.id());
+    let before = wake_ups(server.pid());
     // The one wait for a while in these tests: what must not happen has no other end.
     let mut quiet = &clients[CLIENTS - 1].stream;
     quiet.set_read_timeout(Some(Duration::from_secs(1))).expect("an option");
     let read = quiet.read(&mut [0; 100]);
     assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "nobody says anything");
-    let count = wake_ups(server.id()) - before;
+    let count = wake_ups(server.pid()) - before;
     // Few things are due by the second, and none of them for each client.
     assert!(count <= CLIENTS / 10, "{count} wake-ups in a second with {CLIENTS} idle clients");
 }

@@ -1,11 +1,13 @@
 //! One test binary: transcripts on the pure state and over sockets, real processes, crashes,
 //! and the rules of the house.
 
+mod abuse;
 mod client;
 mod client_links;
 mod client_mind;
 mod client_terminal;
 mod crash;
+mod crowd;
 mod damage;
 mod disk;
 mod guard;

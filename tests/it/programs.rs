@@ -165,8 +165,16 @@ impl House {
         Server::started(command)
     }
 
-    fn serve_timed(&self, timeout: &str, options: &[&str]) -> Server {
+    pub(crate) fn serve_timed(&self, timeout: &str, options: &[&str]) -> Server {
         Server::started(self.command(&[&["0", "60", timeout], options].concat()))
+    }
+
+    /// Starts a server behind something that the shell does first.
+    pub(crate) fn serve_under(&self, shell: &str, options: &[&str]) -> Server {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("{shell}; exec \"$0\" 0 60 120 \"$@\""), env!("CARGO_BIN_EXE_server")]);
+        command.args(options).current_dir(self.folder.path()).env_remove("RUST_LOG");
+        Server::started(command)
     }
 }
 
@@ -193,9 +201,8 @@ impl Server {
         }
     }
 
-    /// The number of its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.program.child.id()
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.program.child)
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -1122,11 +1129,8 @@ fn a_full_server_says_so_and_serves_the_others() {
     const PLACES: usize = 16;
     let accounts: String = (0..PLACES).map(|n| format!("user{n} pass\n")).collect();
     let house = House::new(accounts);
-    let mut command = Command::new("sh");
     // 24 descriptors are not for clients.
-    command.args(["-c", "ulimit -n 40; exec \"$0\" 0 60 120", env!("CARGO_BIN_EXE_server")]);
-    command.current_dir(house.folder.path()).env_remove("RUST_LOG");
-    let server = Server::started(command);
+    let server = house.serve_under("ulimit -n 40", &[]);
     let mut clients: Vec<Client> = (0..PLACES)
         .map(|n| {
             let mut client = server.connect();
