@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: all server client run test bench powercut torture help clean toolchain
+.PHONY: all server client run test bench abuse powercut torture help clean toolchain
 .DEFAULT_GOAL := all
 
 PORT ?= 4000
@@ -40,6 +40,11 @@ torture: toolchain ## 800 times kill -9 under load
 
 bench: toolchain ## measure against the least that a relay can do: a table, and target/bench/chinwag.svg
 	@cargo bench --locked --quiet --bench chat -- $(BENCH)
+
+abuse: toolchain ## what clients that misbehave cost the others, measured: about 4 minutes
+	@echo '| case | figure | bound | met |'; echo '|---|---|---|---|'
+	@CHINWAG_ABUSE=full cargo test --release --locked --quiet --test it abuse:: -- --test-threads 1 --nocapture \
+		| grep --text --line-buffered -e '^|' -e '^skipped' -e panicked -e '^test result'
 
 clean: ## remove what was built
 	cargo clean
