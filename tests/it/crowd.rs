@@ -268,9 +268,9 @@ impl Pair {
         time
     }
 
-    /// So many messages; the time that 99 in 100 of them took at most.
-    pub(crate) fn p99(&mut self, messages: usize) -> f64 {
-        p99((0..messages).map(|_| self.chat()).collect())
+    /// So many messages; how long each took.
+    pub(crate) fn times(&mut self, messages: usize) -> Vec<Duration> {
+        (0..messages).map(|_| self.chat()).collect()
     }
 
     /// What one of the two is answered.
@@ -280,10 +280,16 @@ impl Pair {
     }
 }
 
-/// What 99 in 100 stay below, in microseconds.
+/// What 99 in 100 stay below, in seconds.
 pub(crate) fn p99(mut times: Vec<Duration>) -> f64 {
     times.sort_unstable();
-    times[times.len() * 99 / 100].as_secs_f64() * 1e6
+    times[times.len() * 99 / 100].as_secs_f64()
+}
+
+/// What half of them stay below, in seconds.
+pub(crate) fn p50(mut times: Vec<Duration>) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_secs_f64()
 }
 
 pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
