@@ -311,7 +311,9 @@ impl Hands {
                     self.user = Some(user.as_str().to_owned());
                 }
                 // Without a screen the program is at its end.
-                let _ = self.things.as_ref().map(|things| things.send((mark, shown)));
+                if let Some(things) = &self.things {
+                    let _ = things.send((mark, shown));
+                }
             }
             Effect::Present(user, here) => {
                 if let Ok(mut present) = self.desk.present.lock() {
