@@ -1,36 +1,18 @@
 //! The client program out of a pipe: what it prints, how it ends, what it remembers.
 
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Command;
 use std::thread;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::programs::House;
+use crate::programs::{Ended, House, Program};
 use crate::socket::PATIENCE;
 
 pub(crate) const ACCOUNTS: &str = "hans falcon\nyoda wise\nluke skywalker\n";
-
-/// The client as a process, its output read with a time-out; killed when dropped.
-pub(crate) struct Piped {
-    child: Child,
-    pub(crate) stdin: Option<ChildStdin>,
-    pub(crate) stdout: BufReader<UnixStream>,
-    stderr: std::fs::File,
-}
-
-/// What is left of it.
-#[derive(Debug)]
-pub(crate) struct Left {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
 
 /// A client program with this state folder.
 pub(crate) fn program(state: &Path, arguments: &[&str]) -> Command {
@@ -42,78 +24,15 @@ pub(crate) fn program(state: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-impl Piped {
-    pub(crate) fn start(mut command: Command) -> Self {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        ours.set_read_timeout(Some(PATIENCE)).expect("an option");
-        let stderr = tempfile::tempfile().expect("a file");
-        command.stdin(Stdio::piped()).stdout(OwnedFd::from(theirs)).stderr(stderr.try_clone().expect("a descriptor"));
-        let mut child = command.spawn().expect("the program starts");
-        let stdin = child.stdin.take();
-        Self { child, stdin, stdout: BufReader::new(ours), stderr }
-    }
-
-    pub(crate) fn type_in(&mut self, text: &str) {
-        self.stdin.as_mut().expect("still open").write_all(text.as_bytes()).expect("it reads");
-    }
-
-    pub(crate) fn read_line(&mut self) -> String {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a line in time");
-        line.trim_end().to_owned()
-    }
-
-    /// Reads up to a line that is this one.
-    pub(crate) fn wait_for(&mut self, wanted: &str) {
-        loop {
-            let line = self.read_line();
-            assert_ne!(line, "", "{wanted:?} never came: {}", self.complaints());
-            if line == wanted {
-                return;
-            }
-        }
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) {
-        // It may have ended by itself; then nobody gets the signal.
-        let _ = kill_process(Pid::from_child(&self.child), signal);
-    }
-
-    fn complaints(&mut self) -> String {
-        let mut stderr = String::new();
-        self.stderr.rewind().expect("a file");
-        self.stderr.read_to_string(&mut stderr).expect("UTF-8");
-        stderr
-    }
-
-    /// Ends its input and waits until it has ended.
-    pub(crate) fn end(mut self) -> Left {
-        self.stdin = None;
-        let mut stdout = String::new();
-        self.stdout.read_to_string(&mut stdout).expect("it ends in time");
-        let code = self.child.wait().expect("it was started").code();
-        Left { code, stdout, stderr: self.complaints() }
-    }
-}
-
-impl Drop for Piped {
-    fn drop(&mut self) {
-        // Fails only if it has been waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
 /// Runs the client to its end over this input.
-fn run(state: &TempDir, arguments: &[&str], input: &str) -> Left {
-    let mut client = Piped::start(program(state.path(), arguments));
-    // A client that has ended takes no more.
-    let _ = client.stdin.as_mut().map(|stdin| stdin.write_all(input.as_bytes()));
-    client.end()
+fn run(state: &TempDir, arguments: &[&str], input: &str) -> Ended {
+    let mut client = Program::spawn(program(state.path(), arguments));
+    client.type_in(input);
+    client.leave()
 }
 
 /// A server that sends this to everybody, greets as ours does if need be, and closes.
@@ -181,7 +100,7 @@ fn two_users_share_a_state_folder() {
     let server = house.serve(&[]);
     let port = server.port().to_string();
     let mut clients = ["hans falcon\n", "yoda wise\n"].map(|login| {
-        let mut client = Piped::start(program(state.path(), &[&port]));
+        let mut client = Program::spawn(program(state.path(), &[&port]));
         client.type_in(login);
         assert!(client.read_line().starts_with("Welcome"));
         client
@@ -194,9 +113,9 @@ fn two_users_share_a_state_folder() {
         assert_eq!(clients[1].read_line(), format!("hans: {number}"));
     }
     let [hans, yoda] = clients;
-    let left = yoda.end();
+    let left = yoda.leave();
     assert_eq!((left.code, left.stdout.as_str()), (Some(0), "Goodbye\n"), "{}", left.stderr);
-    assert_eq!(hans.end().stdout, "yoda logged out\nGoodbye\n");
+    assert_eq!(hans.leave().stdout, "yoda logged out\nGoodbye\n");
     // Nothing comes again to either.
     for login in ["hans falcon\n", "yoda wise\n"] {
         assert_eq!(run(&state, &[&port], login).stdout.lines().count(), 2, "{login}");
@@ -219,7 +138,7 @@ fn every_way_to_end_has_its_code_and_says_why() {
     assert_eq!(code("hans\n"), Some(1));
     assert_eq!(code("obi\nwan\nkenobi\n"), Some(4));
     assert_eq!(code("hans\nwrong\n"), Some(4));
-    let mut hans = Piped::start(program(state.path(), &[&port]));
+    let mut hans = Program::spawn(program(state.path(), &[&port]));
     hans.type_in("hans falcon\n");
     hans.read_line();
     assert_eq!(code("hans falcon\n"), Some(6));
@@ -227,7 +146,7 @@ fn every_way_to_end_has_its_code_and_says_why() {
     assert_eq!(code("luke skywalker\n"), Some(5));
     server.stop();
     hans.wait_for("The server is stopping, goodbye");
-    let left = hans.end();
+    let left = hans.leave();
     assert_eq!(left.code, Some(10), "{left:?}");
     assert!(left.stderr.starts_with("error: "), "{left:?}");
     // Nobody listens there any more.
@@ -261,12 +180,12 @@ fn a_signal_logs_out() {
     let server = house.serve(&[]);
     let port = server.port().to_string();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let mut hans = Piped::start(program(state.path(), &[&port]));
+        let mut hans = Program::spawn(program(state.path(), &[&port]));
         hans.type_in("hans falcon\n");
         hans.read_line();
         hans.signal(signal);
         hans.wait_for("Goodbye");
-        assert_eq!(hans.end().code, Some(0));
+        assert_eq!(hans.leave().code, Some(0));
     }
 }
 
@@ -281,7 +200,7 @@ fn an_errand_is_one_message() {
         if let Some(password) = password {
             command.env("CHINWAG_PASSWORD", password);
         }
-        Piped::start(command).end()
+        Program::spawn(command).leave()
     };
     let left = send(Some("falcon"), &[], "yoda");
     assert_eq!(left.stdout, "yoda is offline (never online yet), message stored\n");
@@ -299,7 +218,7 @@ fn an_errand_is_one_message() {
     assert_eq!(send(None, &["--password-file", file], "yoda").code, Some(0));
     assert_eq!(run(&state, &[&port], "yoda wise\nblock hans\n").code, Some(0));
     assert_eq!(send(Some("falcon"), &[], "yoda").code, Some(8));
-    let mut hans = Piped::start(program(state.path(), &[&port]));
+    let mut hans = Program::spawn(program(state.path(), &[&port]));
     hans.type_in("hans falcon\n");
     hans.read_line();
     assert_eq!(send(Some("falcon"), &[], "luke").code, Some(6));

@@ -12,8 +12,9 @@ use std::time::Duration;
 use socket2::SockRef;
 use tempfile::TempDir;
 
-use crate::client::{Piped, program};
-use crate::programs::House;
+use crate::client::program;
+use crate::dice::Dice;
+use crate::programs::{House, Program};
 use crate::socket::PATIENCE;
 
 /// Pairs of clients; each of them behind a link of its own.
@@ -24,18 +25,6 @@ const CUTS: usize = 50;
 
 /// Messages that one client may be ahead of the other.
 const AHEAD_MAX: usize = 100;
-
-/// A reproducible stream of numbers (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-}
 
 /// A link to a server that cuts connections after some bytes, sometimes with a reset.
 pub(crate) struct Link {
@@ -108,7 +97,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let at_once = if dice.roll(5) == 0 { 300 } else { 4000 };
             // The log-in with the password must succeed; from then on anything may break.
             let log_in = if std::mem::take(&mut first) { 1000 } else { 0 };
-            log_in + 1 + usize::try_from(dice.roll(at_once)).expect("small")
+            log_in + 1 + dice.pick(at_once)
         };
         let wire = Arc::new(Wire { client, server, left: Mutex::new(life), shared: Arc::clone(shared) });
         for up in [true, false] {
@@ -176,7 +165,7 @@ impl Wire {
 }
 
 /// Reads the lines of a client as they come.
-fn lines_of(client: &mut Piped) -> Receiver<String> {
+fn lines_of(client: &mut Program) -> Receiver<String> {
     let (sender, receiver) = channel();
     let read = Cursor::new(client.stdout.buffer().to_vec());
     let mut out = BufReader::new(read.chain(client.stdout.get_ref().try_clone().expect("a descriptor")));
@@ -203,8 +192,8 @@ impl Stage {
         Self { house: House::new(accounts), state: tempfile::tempdir().expect("a folder") }
     }
 
-    fn client(&self, port: &str, name: &str) -> Piped {
-        let mut client = Piped::start(program(self.state.path(), &[port]));
+    fn client(&self, port: &str, name: &str) -> Program {
+        let mut client = Program::spawn(program(self.state.path(), &[port]));
         client.type_in(&format!("{name} pw\n"));
         client.wait_for(&format!("Welcome to chinwag, {name}! Type help for the commands"));
         client
@@ -236,7 +225,7 @@ fn converse(stage: &Stage, server: SocketAddr, pair: usize) {
             check(line, &mut shown);
         }
     }
-    writer.stdin = None;
+    writer.end_input();
     let answers: Vec<String> = answers.iter().collect();
     assert_eq!(answers.last().map(String::as_str), Some("Goodbye"), "pair {pair}: {answers:?}");
     assert!(!answers.iter().any(|line| line.starts_with("Error.")), "pair {pair}: {answers:?}");
@@ -244,11 +233,11 @@ fn converse(stage: &Stage, server: SocketAddr, pair: usize) {
         let line = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("pair {pair}: m{} is lost", shown + 1));
         check(line, &mut shown);
     }
-    reader.stdin = None;
+    reader.end_input();
     heard.iter().for_each(|line| check(line, &mut shown));
     assert_eq!(shown, sent, "pair {pair}");
     for client in [reader, writer] {
-        let left = client.end();
+        let left = client.leave();
         assert_eq!((left.code, left.stderr.as_str()), (Some(0), ""));
     }
 }
@@ -282,8 +271,8 @@ fn a_server_killed_and_started_again_is_found_again() {
     link.move_to(server.addresses[0]);
     assert!(client.read_line().starts_with("-- Connected again after "));
     client.wait_for("b0 is offline (never online yet), message stored");
-    assert_eq!(client.end().code, Some(0));
-    let left = stage.client(&server.port().to_string(), "b0").end();
+    assert_eq!(client.leave().code, Some(0));
+    let left = stage.client(&server.port().to_string(), "b0").leave();
     let texts: Vec<&str> =
         left.stdout.lines().filter_map(|line| line.split_once("] a0: ").map(|(_, text)| text)).collect();
     assert_eq!(texts, ["one", "two", "three"]);

@@ -1,521 +1,342 @@
 //! The mind of the client, played with the lines of a scripted server: no socket, no waiting.
+//!
+//! Its transcripts are in `tests/transcripts/client`:
+//!
+//! ```text
+//! # What it proves, in our words.
+//! client person         the program starts; or `pipe`, `no-reconnect` (in a pipe too), `send`
+//! link up               the connection is there
+//! link up S             and the server of the store S has greeted and asks for the name
+//! link fails, link lost   it could not be had; it has ended
+//! log in                from `link up S` to the welcome of hans; not checked, see `log_in.txt`
+//! server> ask name      a line of the server; `server endless`: one without an end
+//! name> hans            somebody types this when asked for a name, `password>` or `line>`
+//! input ends, ctrl-c
+//! displayed             all that was shown is on the screen; with a line: up to this line
+//! output closed         nobody takes the output; with words: why it cannot be written
+//! memory S hans 7       an earlier run has shown hans of the store S everything up to 7
+//! +20s, +200ms          time passes
+//! ```
+//!
+//! What follows (checked): `connect`, `disconnect`, `server< line`, `screen< line`, `ask name`,
+//! `recall` and `remember` with store, user and number, `here user`, `gone user`, `nobody here`,
+//! and `end` with exit code, error and hint.
+
+use std::collections::HashMap;
 
 use chinwag::client::state::{
-    Effect, Errand, Event, FAREWELL_MAX, OUTAGE_MAX, PAUSES, PENDING_MAX, PING_EVERY, Question, Rules, SILENCE_MAX,
+    Effect, End, Errand, Event, OUTAGE_MAX, PAUSES, PENDING_MAX, PING_EVERY, Question, Reader, Rules, SILENCE_MAX,
     Shown, State, TYPED_BYTES_MAX,
 };
 use chinwag::wire::text::Speller;
 use chinwag::wire::time::Moment;
 use jiff::tz::TimeZone;
 
-/// A client and its clock; what follows from an event comes back as lines.
+use crate::play::{self, Language, Play, Stage, millis};
+
+#[derive(Debug)]
+enum Act {
+    Start(Rules),
+    LinkUp(Option<String>),
+    LinkFails(String),
+    LinkLost(String),
+    LogIn,
+    Hear(String),
+    HearEndless,
+    Type(Question, String),
+    EndInput,
+    Interrupt,
+    Display(Option<String>),
+    CloseOutput(Option<String>),
+    Memory(String, u64),
+    Pass(i64),
+}
+
+/// The language of these plays; what there is to set up stands in their acts.
+#[derive(Default)]
+struct Runs;
+
+impl Language for Runs {
+    type Act = Act;
+
+    const FOLDER: &'static str = "client";
+
+    fn set_up(&mut self, _: &str) -> bool {
+        false
+    }
+
+    fn act(line: &str) -> Option<Act> {
+        if let Some(millis) = millis(line) {
+            return Some(Act::Pass(millis));
+        }
+        // The words that say what is done, and what it is done with.
+        let after = |words: &str| {
+            let rest = line.strip_prefix(words)?;
+            if rest.is_empty() { Some(None) } else { rest.strip_prefix(' ').map(|rest| Some(rest.to_owned())) }
+        };
+        let word_after = |words: &str| after(words).map(Option::unwrap_or_default);
+        None.or_else(|| word_after("client").map(|kind| Act::Start(rules(&kind))))
+            .or_else(|| after("link up").map(Act::LinkUp))
+            .or_else(|| word_after("link fails").map(Act::LinkFails))
+            .or_else(|| word_after("link lost").map(Act::LinkLost))
+            .or_else(|| after("log in").map(|_| Act::LogIn))
+            .or_else(|| word_after("server>").map(Act::Hear))
+            .or_else(|| after("server endless").map(|_| Act::HearEndless))
+            .or_else(|| word_after("name>").map(|line| Act::Type(Question::Name, line)))
+            .or_else(|| word_after("password>").map(|line| Act::Type(Question::Password, line)))
+            .or_else(|| word_after("line>").map(|line| Act::Type(Question::Line, line)))
+            .or_else(|| after("input ends").map(|_| Act::EndInput))
+            .or_else(|| after("ctrl-c").map(|_| Act::Interrupt))
+            .or_else(|| after("displayed").map(Act::Display))
+            .or_else(|| after("output closed").map(Act::CloseOutput))
+            .or_else(|| {
+                let words = word_after("memory")?;
+                let (reader, number) = words.rsplit_once(' ')?;
+                Some(Act::Memory(reader.to_owned(), number.parse().expect("a number")))
+            })
+    }
+}
+
+fn rules(kind: &str) -> Rules {
+    let [user, password, to, text] = ["hans", "falcon", "yoda", "hi there"].map(str::to_owned);
+    let errand = Errand { user, password, to, text };
+    match kind {
+        "person" => Rules { person: true, reconnect: true, errand: None },
+        "pipe" => Rules { person: false, reconnect: true, errand: None },
+        "no-reconnect" => Rules { person: false, reconnect: false, errand: None },
+        "send" => Rules { person: false, reconnect: true, errand: Some(errand) },
+        _ => panic!("no such client: {kind}"),
+    }
+}
+
+/// A client, its clock, its state folder, and what the screen was given.
 struct Mind {
     state: State,
     now: i64,
+    memory: HashMap<String, u64>,
+    shown: Vec<(u64, String)>,
+    seen: Vec<String>,
 }
 
 impl Mind {
-    fn new(rules: Rules) -> Self {
-        Self { state: State::new(rules, Moment { elapsed: 0, wall: 0 }), now: 0 }
+    fn new() -> Self {
+        let state = State::new(rules("person"), Moment { elapsed: 0, wall: 0 });
+        Self { state, now: 0, memory: HashMap::new(), shown: Vec::new(), seen: Vec::new() }
     }
 
-    fn piped() -> Self {
-        Self::new(Rules { person: false, reconnect: true, errand: None })
+    /// Performs an act that is written as in a transcript.
+    fn act(&mut self, line: &str) -> Vec<String> {
+        self.perform(&Runs::act(line).unwrap_or_else(|| panic!("{line:?} is no act")))
     }
 
-    fn typing() -> Self {
-        Self::new(Rules { person: true, reconnect: true, errand: None })
-    }
-
-    fn tell(&mut self, event: Event<'_>) -> Vec<String> {
+    fn tell(&mut self, event: Event<'_>) {
         let mut effects = Vec::new();
         self.state.handle(Moment { elapsed: self.now, wall: self.now }, event, &mut effects);
-        effects.iter().map(spell).collect()
-    }
-
-    fn hear(&mut self, line: &str) -> Vec<String> {
-        self.tell(Event::Line(line.as_bytes()))
-    }
-
-    fn type_in(&mut self, question: Question, line: &str) -> Vec<String> {
-        self.tell(Event::Typed(question, line.as_bytes()))
-    }
-
-    fn line(&mut self, line: &str) -> Vec<String> {
-        self.type_in(Question::Line, line)
-    }
-
-    /// Lets time pass until the next deadline, which must be `millis` away.
-    fn wait(&mut self, millis: i64) -> Vec<String> {
-        assert_eq!(self.state.deadline(), Some(self.now + millis));
-        self.now += millis;
-        self.tell(Event::Tick)
-    }
-
-    /// From nothing to `ask name` of the server with this store.
-    fn meet(&mut self, store: &str) -> Vec<String> {
-        self.tell(Event::Connected);
-        self.hear(&format!("Username: hello chinwag/1 {store}"));
-        self.hear("ask name")
-    }
-
-    /// Logs hans in, to whom everything up to `shown` has been shown.
-    fn log_in(mut self, shown: u64) -> Self {
-        self.tell(Event::Start);
-        assert_eq!(self.meet("S"), ["ask Name"]);
-        assert_eq!(self.type_in(Question::Name, "hans falcon"), ["recall S hans"]);
-        assert_eq!(self.tell(Event::Recalled(shown)), [format!("send LOGIN hans {shown}")]);
-        assert_eq!(self.hear("ask password"), ["send falcon"]);
-        let seen = self.hear(&format!("welcome hans 5 {:032x}", 0xa));
-        assert_eq!(seen[..2], ["nobody present", "show Welcome to chinwag, hans! Type help for the commands"]);
-        self
-    }
-
-    /// Loses the link and gets it back: what follows the new welcome.
-    fn resume(&mut self, shown: u64) -> Vec<String> {
-        self.tell(Event::Lost("reset".to_owned()));
-        self.wait(PAUSES.0);
-        assert_eq!(self.meet("S"), ["recall S hans"]);
-        assert_eq!(self.tell(Event::Recalled(shown)), [format!("send RESUME hans {:032x} {shown}", 0xa)]);
-        self.hear(&format!("welcome hans 6 {:032x}", 0xb))
-    }
-}
-
-fn spell(effect: &Effect) -> String {
-    match effect {
-        Effect::Connect => "connect".to_owned(),
-        Effect::Disconnect => "disconnect".to_owned(),
-        Effect::Send(line) => format!("send {line}"),
-        Effect::Recall(reader) => format!("recall {} {}", reader.store, reader.user),
-        Effect::Remember(reader, number) => format!("remember {} {} {number}", reader.store, reader.user),
-        Effect::Ask(question) => format!("ask {question:?}"),
-        Effect::Show(_, Shown::Notice(notice, _)) => {
-            let mut bytes = Vec::new();
-            Speller::new(TimeZone::UTC).spell(notice, &mut bytes);
-            format!("show {}", String::from_utf8_lossy(&bytes).trim_end())
+        for effect in effects {
+            self.carry_out(effect);
         }
-        Effect::Show(_, other) => format!("show {other:?}"),
-        Effect::Present(user, here) => format!("present {user} {here}"),
-        Effect::NobodyPresent => "nobody present".to_owned(),
-        Effect::End(end) => format!("end {}", end.code as u8),
+    }
+
+    fn hear(&mut self, line: &str) {
+        self.tell(Event::Line(line.as_bytes()));
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        let line = match effect {
+            Effect::Connect => "connect".to_owned(),
+            Effect::Disconnect => "disconnect".to_owned(),
+            Effect::Send(line) => format!("server< {line}"),
+            Effect::Ask(question) => format!("ask {question:?}").to_lowercase(),
+            Effect::Present(user, here) => format!("{} {user}", if here { "here" } else { "gone" }),
+            Effect::NobodyPresent => "nobody here".to_owned(),
+            Effect::End(End { code, error, hint }) => match (&*error, &*hint) {
+                ("", _) => format!("end {}", code as u8),
+                (_, "") => format!("end {}: {error}", code as u8),
+                _ => format!("end {}: {error} ({hint})", code as u8),
+            },
+            Effect::Show(mark, shown) => return self.show(mark, &shown),
+            Effect::Remember(reader, number) => {
+                self.memory.insert(spell(&reader), number);
+                format!("remember {} {number}", spell(&reader))
+            }
+            Effect::Recall(reader) => {
+                let number = self.memory.get(&spell(&reader)).copied().unwrap_or_default();
+                self.seen.push(format!("recall {} {number}", spell(&reader)));
+                return self.tell(Event::Recalled(number));
+            }
+        };
+        self.seen.push(line);
+    }
+
+    fn show(&mut self, mark: u64, shown: &Shown) {
+        let text = match shown {
+            Shown::Notice(notice, _) => {
+                let mut bytes = Vec::new();
+                Speller::new(TimeZone::UTC).spell(notice, &mut bytes);
+                String::from_utf8(bytes).expect("UTF-8")
+            }
+            Shown::Done(line) => format!("(line {line} is done)"),
+            Shown::Lost(why) => format!("(connection lost: {why})"),
+            Shown::Back(millis) => format!("(connected again after {millis} ms)"),
+            Shown::PasswordAgain => "(log in again)".to_owned(),
+        };
+        for line in text.lines() {
+            self.shown.push((mark, line.to_owned()));
+            self.seen.push(format!("screen< {line}"));
+        }
+    }
+
+    fn log_in(&mut self) {
+        self.perform(&Act::LinkUp(Some("S".to_owned())));
+        self.tell(Event::Typed(Question::Name, b"hans falcon"));
+        self.hear("ask password");
+        self.hear("welcome hans 5 a");
+        self.seen.clear();
+    }
+
+    /// Moves the clock, stopping wherever the mind wants to be woken.
+    fn pass(&mut self, millis: i64) {
+        let end = self.now + millis;
+        while let Some(at) = self.state.deadline().filter(|&at| at <= end) {
+            self.now = at;
+            self.tell(Event::Tick);
+        }
+        self.now = end;
     }
 }
 
-fn said(number: u64, text: &str) -> String {
-    format!("said {number} live 0 yoda {text}")
+impl Stage<Act> for Mind {
+    fn perform(&mut self, act: &Act) -> Vec<String> {
+        match act {
+            Act::Start(rules) => {
+                let wall = self.now;
+                self.state = State::new(rules.clone(), Moment { elapsed: self.now, wall });
+                self.tell(Event::Start);
+            }
+            Act::LinkUp(store) => {
+                self.tell(Event::Connected);
+                if let Some(store) = store {
+                    self.hear(&format!("Username: hello chinwag/1 {store}"));
+                    self.hear("ask name");
+                }
+            }
+            Act::LinkFails(why) => self.tell(Event::NotConnected(why.clone())),
+            Act::LinkLost(how) => self.tell(Event::Lost(how.clone())),
+            Act::LogIn => self.log_in(),
+            Act::Hear(line) => self.hear(line),
+            Act::HearEndless => self.tell(Event::Overlong),
+            Act::Type(question, line) => self.tell(Event::Typed(*question, line.as_bytes())),
+            Act::EndInput => self.tell(Event::EndOfInput),
+            Act::Interrupt => self.tell(Event::Leave),
+            Act::Display(line) => {
+                let is_last = |(_, shown): &&(u64, String)| line.as_ref().is_none_or(|line| line == shown);
+                let &(mark, _) = self.shown.iter().rev().find(is_last).expect("it was shown");
+                self.tell(Event::Displayed(mark));
+            }
+            Act::CloseOutput(why) => self.tell(Event::OutputClosed(why.clone())),
+            Act::Memory(reader, number) => drop(self.memory.insert(reader.clone(), *number)),
+            Act::Pass(millis) => self.pass(*millis),
+        }
+        fold(std::mem::take(&mut self.seen))
+    }
 }
 
-fn only<'a>(seen: &'a [String], begin: &str) -> Vec<&'a str> {
-    seen.iter().filter_map(|line| line.strip_prefix(begin)).collect()
+fn spell(reader: &Reader) -> String {
+    format!("{} {}", reader.store, reader.user)
+}
+
+/// Says once what follows itself many times.
+fn fold(lines: Vec<String>) -> Vec<String> {
+    let alike = lines.chunk_by(|a, b| a == b);
+    let spell = |same: &[String]| match same {
+        [line] => line.clone(),
+        _ => format!("{}, {} times", same[0], same.len()),
+    };
+    alike.map(spell).collect()
+}
+
+macro_rules! transcripts {
+    ($($name:ident)*) => {
+        mod transcripts {
+            $(#[test] fn $name() { super::play_one(stringify!($name)); })*
+        }
+        const ALL: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+transcripts! {
+    another_store
+    confirm
+    confirm_receipts
+    confirm_while_the_link_is_down
+    end_of_pipe
+    ends_after_log_in
+    ends_before_log_in
+    input_ends_before_log_in
+    leave
+    log_in
+    log_out_answer_lost
+    no_reconnect
+    outage
+    output_closed
+    resend
+    send
+    silent_link
+    token_refused
+    who_is_here
+}
+
+fn play_one(name: &str) {
+    Play::<Runs>::load(name).perform(&mut Mind::new(), |line| Some(line.to_owned()), true);
 }
 
 #[test]
-fn a_log_in_on_a_terminal_asks_again_until_it_is_right() {
-    let mut mind = Mind::typing();
-    assert_eq!(mind.tell(Event::Start), ["connect"]);
-    assert_eq!(mind.tell(Event::Connected), ["send HELLO chinwag/1 line"]);
-    assert_eq!(mind.hear("Username: hello chinwag/1 S"), [""; 0]);
-    assert_eq!(mind.hear("ask name"), ["ask Name"]);
-    assert_eq!(mind.type_in(Question::Name, "  "), ["ask Name"]);
-    assert_eq!(mind.type_in(Question::Name, "obi"), ["recall S obi"]);
-    assert_eq!(mind.tell(Event::Recalled(0)), ["send LOGIN obi 0"]);
-    assert_eq!(mind.hear("refused unknown-user"), ["show Error. Unknown user"]);
-    assert_eq!(mind.hear("ask name"), ["ask Name"]);
-    mind.type_in(Question::Name, " hans ");
-    assert_eq!(mind.tell(Event::Recalled(7)), ["send LOGIN hans 7"]);
-    assert_eq!(mind.hear("ask password"), ["ask Password"]);
-    assert_eq!(mind.type_in(Question::Password, ""), ["ask Password"]);
-    assert_eq!(mind.type_in(Question::Password, "two words"), ["send two words"]);
-    assert_eq!(mind.hear("wrong-password 2"), ["show Invalid password, 2 tries left"]);
-    assert_eq!(mind.hear("ask password"), ["ask Password"]);
-    mind.type_in(Question::Password, "falcon");
-    let seen = mind.hear("welcome hans 5 0a");
-    assert_eq!(seen.last().map(String::as_str), Some("ask Line"), "one line at a time");
-    assert_eq!(mind.line("whoelse"), ["send #5.1 whoelse", "ask Line"]);
-    assert_eq!(mind.hear("nobody"), ["nobody present", "show Nobody else"]);
-    assert_eq!(mind.hear("done 5.1"), ["show Done(1)"]);
+fn every_transcript_is_played() {
+    let mut names = play::names::<Runs>();
+    names.sort_unstable();
+    assert_eq!(names, ALL);
 }
 
 #[test]
 fn in_a_pipe_the_lines_are_what_is_needed() {
-    let mut mind = Mind::piped().log_in(0);
+    let mut mind = Mind::new();
+    mind.act("client pipe");
+    mind.act("log in");
     // As many lines as may be without an answer were asked for at the welcome; one more per answer.
     for number in 1..=PENDING_MAX {
-        assert_eq!(mind.line("whoelse"), [format!("send #5.{number} whoelse")]);
+        assert_eq!(mind.act("line> whoelse"), [format!("server< #5.{number} whoelse")]);
     }
-    mind.hear("nobody");
-    assert_eq!(mind.hear("done 5.1"), ["show Done(1)", "ask Line"]);
-    assert_eq!(mind.line(" \t"), ["ask Line"], "blanks are nothing");
+    mind.act("server> nobody");
+    assert_eq!(mind.act("server> done 5.1"), ["screen< (line 1 is done)", "ask line"]);
+    assert_eq!(mind.act("line>  \t"), ["ask line"], "blanks are nothing");
     let long = "x".repeat(TYPED_BYTES_MAX + 1);
-    let refused = format!("show Error. The line is too long (over {TYPED_BYTES_MAX} bytes), dropped");
-    assert_eq!(mind.line(&long), [refused, "ask Line".to_owned()]);
-    let seen = mind.tell(Event::Typed(Question::Line, b"\xc3("));
-    assert_eq!(seen, ["show Error. The line is not UTF-8 text, dropped", "ask Line"]);
-    assert_eq!(mind.line(&long[1..]), [format!("send #5.65 {}", &long[1..])]);
-}
-
-#[test]
-fn the_end_of_a_pipe_waits_for_every_answer() {
-    let mut mind = Mind::piped().log_in(0);
-    mind.line("whoelse");
-    assert_eq!(mind.tell(Event::EndOfInput), [""; 0]);
-    mind.hear("nobody");
-    assert_eq!(mind.hear("done 5.1"), ["show Done(1)", "send PING"]);
-    // What waited for us comes before the answer to the ping, and is confirmed before we leave.
-    mind.hear(&said(8, "a"));
-    assert_eq!(mind.hear("pong"), [""; 0]);
-    assert_eq!(mind.tell(Event::Displayed(9)), ["remember S hans 8", "send SEEN 8", "send #5.2 logout"]);
-    assert_eq!(mind.hear("goodbye"), ["show Goodbye", "end 0"]);
-    assert_eq!(mind.tell(Event::Lost("closed".into())), [""; 0], "nothing follows the end");
-}
-
-#[test]
-fn a_receipt_that_waited_is_confirmed_when_it_was_displayed() {
-    let mut mind = Mind::typing().log_in(0);
-    let shown = "show [seen by luke 01/01/70 00:00:02: 3 messages, the last of 01/01/70 00:00:01]";
-    assert_eq!(mind.hear("seen-meanwhile luke 3 1000 2000"), [shown]);
-    assert_eq!(mind.hear("seen-meanwhile yoda 1 1000 2000").len(), 1);
-    assert_eq!(mind.tell(Event::Displayed(2)), ["send TOLD luke"], "the welcome is the first mark");
-    // Over a dead link nothing is said; the server tells of it again.
-    mind.tell(Event::Lost("reset".to_owned()));
-    assert_eq!(mind.tell(Event::Displayed(3)), [""; 0]);
-}
-
-#[test]
-fn input_that_ends_before_the_log_in_is_an_error_in_a_pipe() {
-    for (typed, answer, code) in [
-        (None, "ask name", "end 1"),
-        (Some("hans"), "ask password", "end 1"),
-        (Some("hans falcon"), "welcome hans 1 0a", "send PING"),
-    ] {
-        let mut mind = Mind::piped();
-        mind.tell(Event::Start);
-        mind.meet("S");
-        if let Some(line) = typed {
-            mind.type_in(Question::Line, line);
-            mind.tell(Event::Recalled(0));
-            mind.tell(Event::EndOfInput);
-        }
-        if typed == Some("hans falcon") {
-            mind.hear("ask password");
-        }
-        let seen = if typed.is_none() { mind.tell(Event::EndOfInput) } else { mind.hear(answer) };
-        assert_eq!(seen.last().map(String::as_str), Some(code), "{typed:?}");
-    }
-    let mut mind = Mind::piped();
-    mind.meet("S");
-    mind.type_in(Question::Name, "hans wrong");
-    mind.tell(Event::Recalled(0));
-    mind.tell(Event::EndOfInput);
-    mind.hear("ask password");
-    mind.hear("wrong-password 2");
-    assert_eq!(mind.hear("ask password"), ["end 4"]);
-}
-
-#[test]
-fn every_end_has_its_exit_code() {
-    let at_log_in = [
-        ("too-many-names", 4),
-        ("locked 60", 5),
-        ("locked 0", 5),
-        ("still-locked 9", 5),
-        ("already-online hans 0", 6),
-        ("login-timed-out", 7),
-        ("full", 1),
-        ("crowded", 1),
-        ("stopping", 10),
-        ("what is this", 9),
-    ];
-    for (line, code) in at_log_in {
-        let mut mind = Mind::piped();
-        mind.meet("S");
-        assert_eq!(mind.hear(line).last(), Some(&format!("end {code}")), "{line}");
-    }
-    for (line, code) in
-        [("goodbye", 0), ("timed-out 120", 7), ("stopping", 10), ("too-slow", 1), ("ask name", 9), ("nonsense", 9)]
-    {
-        let mut mind = Mind::piped().log_in(0);
-        assert_eq!(mind.hear(line).last(), Some(&format!("end {code}")), "{line}");
-    }
-    let mut mind = Mind::piped();
-    mind.tell(Event::Start);
-    assert_eq!(mind.tell(Event::NotConnected("refused".into())), ["end 3"]);
-    for first in ["SSH-2.0-OpenSSH", "HTTP/1.1 400 Bad Request", "Username: hello chinwag/2 S"] {
-        let mut mind = Mind::piped();
-        mind.tell(Event::Connected);
-        assert_eq!(mind.hear(first), ["end 9"], "{first}");
-    }
-    let mut mind = Mind::piped();
-    mind.tell(Event::Connected);
-    assert_eq!(mind.tell(Event::Lost("closed".into())), ["end 9"]);
-    let mut mind = Mind::piped();
-    mind.tell(Event::Connected);
-    // A server that is full does not wait for a greeting: it speaks as to netcat.
-    assert_eq!(mind.hear("Username: "), [""; 0]);
-    let full = "Error. The server is full, try again later";
-    assert_eq!(mind.hear(full), [format!("show {full}"), "end 1".to_owned()]);
-    let mut mind = Mind::piped().log_in(0);
-    assert_eq!(mind.tell(Event::OutputClosed(None)), ["end 0"]);
-    let mut mind = Mind::piped().log_in(0);
-    assert_eq!(mind.tell(Event::OutputClosed(Some("no space".into()))), ["end 1"]);
-}
-
-#[test]
-fn a_message_is_shown_once_and_confirmed_after_it_was_displayed() {
-    let mut mind = Mind::typing().log_in(7);
-    assert_eq!(mind.hear(&said(7, "old")), ["present yoda true"], "an earlier run has shown it");
-    // The welcome had mark 1.
-    assert_eq!(mind.hear(&said(8, "a")), ["show yoda: a"]);
-    assert_eq!(mind.hear(&said(9, "b")), ["show yoda: b"]);
-    assert_eq!(mind.hear(&said(10, "c")), ["show yoda: c"]);
-    assert_eq!(mind.tell(Event::Displayed(1)), [""; 0]);
-    assert_eq!(mind.tell(Event::Displayed(3)), ["remember S hans 9", "send SEEN 9"], "kept before it is confirmed");
-    // 10 is on its way to the screen when the link dies: the server repeats it, we do not.
-    assert_eq!(only(&mind.resume(9), "send "), [""; 0]);
-    assert_eq!(mind.hear(&said(10, "c")), ["present yoda true"]);
-    assert_eq!(mind.hear(&said(11, "d")), ["show yoda: d"]);
-    assert_eq!(only(&mind.tell(Event::Displayed(9)), "send SEEN "), ["11"]);
-}
-
-#[test]
-fn what_is_displayed_while_the_link_is_down_is_kept_and_told_at_the_resumption() {
-    let mut mind = Mind::piped().log_in(0);
-    mind.hear(&said(8, "a"));
-    mind.tell(Event::Lost("reset".into()));
-    assert_eq!(mind.tell(Event::Displayed(2)), ["remember S hans 8"]);
-    mind.wait(PAUSES.0);
-    mind.meet("S");
-    assert_eq!(mind.tell(Event::Recalled(8)), [format!("send RESUME hans {:032x} 8", 0xa)]);
-
-    // The screen takes its time: it reports in the middle of the resumption.
-    let mut mind = Mind::piped().log_in(0);
-    mind.hear(&said(8, "a"));
-    mind.tell(Event::Lost("reset".into()));
-    mind.wait(PAUSES.0);
-    mind.meet("S");
-    assert_eq!(mind.tell(Event::Recalled(0)), [format!("send RESUME hans {:032x} 0", 0xa)]);
-    assert_eq!(mind.tell(Event::Displayed(2)), ["remember S hans 8"]);
-    assert_eq!(only(&mind.hear("welcome hans 6 0b"), "send "), ["SEEN 8"]);
-}
-
-#[test]
-fn lines_without_an_answer_are_sent_again_with_their_first_tag() {
-    let mut mind = Mind::typing().log_in(0);
-    mind.line("message yoda one");
-    mind.line("message yoda two");
-    mind.hear("done 5.1");
-    mind.tell(Event::Lost("reset".into()));
-    // Typed while the link is down: no tag yet.
-    assert_eq!(mind.line("message yoda three"), ["ask Line"]);
-    mind.wait(PAUSES.0);
-    mind.meet("S");
-    mind.tell(Event::Recalled(0));
-    let seen = mind.hear(&format!("welcome hans 6 {:032x}", 0xb));
-    assert_eq!(only(&seen, "send "), ["#5.2 message yoda two", "#6.1 message yoda three"]);
-    assert_eq!(mind.hear("done 5.2"), ["show Done(2)"]);
-    assert_eq!(mind.hear("done 5.2"), [""; 0], "an answer for the second time");
-    assert_eq!(mind.hear("done 6.1"), ["show Done(3)"]);
-    // The next resumption has the new token.
-    mind.tell(Event::Lost("reset".into()));
-    mind.wait(PAUSES.0);
-    mind.meet("S");
-    assert_eq!(mind.tell(Event::Recalled(0)), [format!("send RESUME hans {:032x} 0", 0xb)]);
-}
-
-#[test]
-fn another_store_gets_no_numbers_and_tags_of_the_first() {
-    let mut mind = Mind::typing().log_in(0);
-    mind.hear(&said(900, "a"));
-    mind.line("message yoda one");
-    mind.tell(Event::Lost("reset".into()));
-    mind.wait(PAUSES.0);
-    assert_eq!(mind.meet("T"), ["recall T hans"]);
-    mind.tell(Event::Recalled(0));
-    assert_eq!(mind.hear("refused bad-token"), ["show PasswordAgain"]);
-    assert_eq!(mind.hear("ask name"), ["recall T hans"]);
-    assert_eq!(mind.tell(Event::Recalled(3)), ["send LOGIN hans 3"]);
-    assert_eq!(mind.hear("ask password"), ["ask Password"]);
-    mind.type_in(Question::Password, "falcon");
-    let seen = mind.hear("welcome hans 1 0c");
-    assert_eq!(only(&seen, "send "), ["#1.1 message yoda one"]);
-    assert_eq!(only(&mind.hear(&said(4, "b")), "show "), ["yoda: b"]);
-    assert_eq!(mind.tell(Event::Displayed(2)), [""; 0], "a mark of the other store");
-}
-
-#[test]
-fn a_token_that_is_refused_needs_the_password_and_never_gets_a_typed_line_instead() {
-    let mut mind = Mind::typing().log_in(0);
-    mind.tell(Event::Lost("reset".into()));
-    mind.wait(PAUSES.0);
-    mind.meet("S");
-    mind.tell(Event::Recalled(0));
-    mind.hear("refused bad-token");
-    mind.hear("ask name");
-    mind.tell(Event::Recalled(0));
-    assert_eq!(mind.hear("ask password"), ["ask Password"]);
-    // Entered at the very moment when the password was asked for.
-    assert_eq!(mind.line("message yoda secret"), [""; 0]);
-    assert_eq!(mind.type_in(Question::Password, "falcon"), ["send falcon"]);
-    let seen = mind.hear("welcome hans 7 0d");
-    assert_eq!(only(&seen, "send "), ["#7.1 message yoda secret"]);
-    assert_eq!(only(&seen, "ask "), ["Line"]);
-
-    let mut mind = Mind::piped().log_in(0);
-    mind.tell(Event::Lost("reset".into()));
-    mind.wait(PAUSES.0);
-    mind.meet("S");
-    mind.tell(Event::Recalled(0));
-    assert_eq!(mind.hear("refused bad-token"), ["end 4"]);
-}
-
-#[test]
-fn a_log_out_whose_answer_was_lost_has_been_carried_out() {
-    let mut mind = Mind::piped().log_in(0);
-    assert_eq!(mind.tell(Event::EndOfInput), ["send PING"]);
-    assert_eq!(mind.hear("pong"), ["send #5.1 logout"]);
-    mind.tell(Event::Lost("reset".into()));
-    mind.wait(PAUSES.0);
-    mind.meet("S");
-    mind.tell(Event::Recalled(0));
-    assert_eq!(mind.hear("refused bad-token"), ["end 0"]);
+    let refused = format!("screen< Error. The line is too long (over {TYPED_BYTES_MAX} bytes), dropped");
+    assert_eq!(mind.act(&format!("line> {long}")), [refused, "ask line".to_owned()]);
+    mind.tell(Event::Typed(Question::Line, b"\xc3("));
+    assert_eq!(mind.seen.split_off(0), ["screen< Error. The line is not UTF-8 text, dropped", "ask line"]);
+    assert_eq!(mind.act(&format!("line> {}", &long[1..])), [format!("server< #5.65 {}", &long[1..])]);
 }
 
 #[test]
 fn tries_to_connect_are_spaced_out_and_end() {
-    let mut mind = Mind::piped().log_in(0);
-    assert_eq!(mind.tell(Event::Lost("reset".into())), [r#"show Lost("reset")"#]);
+    let mut mind = Mind::new();
+    mind.act("client pipe");
+    mind.act("log in");
+    assert_eq!(mind.act("link lost reset"), ["screen< (connection lost: reset)"]);
     let mut pause = PAUSES.0;
     let mut last = Vec::new();
-    while mind.now < OUTAGE_MAX + PAUSES.1 {
-        if mind.wait(pause) != ["connect"] {
-            break;
-        }
-        last = mind.tell(Event::NotConnected("refused".into()));
-        if !last.is_empty() {
-            break;
-        }
+    while last.is_empty() {
+        assert_eq!(mind.state.deadline(), Some(mind.now + pause));
+        assert_eq!(mind.act(&format!("+{pause}ms")), ["connect"]);
+        last = mind.act("link fails refused");
         pause = (pause * 2).min(PAUSES.1);
     }
-    assert_eq!(last, ["end 1"]);
+    assert!(last[0].starts_with("end 1: the connection could not be had back for "), "{last:?}");
     assert!((OUTAGE_MAX..OUTAGE_MAX + PAUSES.1).contains(&mind.now), "{}", mind.now);
-    // Once it has been back, the pauses are short again.
-    let mut mind = Mind::piped().log_in(0);
-    mind.resume(0);
-    mind.tell(Event::Lost("reset".into()));
-    assert_eq!(mind.wait(PAUSES.0), ["connect"]);
-    // A full server is tried again, a stopped one is an end.
-    mind.tell(Event::Connected);
-    assert_eq!(mind.hear("full"), ["disconnect"]);
-    mind.wait(2 * PAUSES.0);
-    mind.tell(Event::Connected);
-    assert_eq!(mind.hear("stopping").last().map(String::as_str), Some("end 10"));
 }
 
-#[test]
-fn without_reconnecting_a_lost_link_is_the_end() {
-    let mut mind = Mind::new(Rules { person: false, reconnect: false, errand: None }).log_in(0);
-    assert_eq!(mind.tell(Event::Lost("reset".into())), ["end 1"]);
-}
-
+/// `silent_link.txt` shows that this is how long it takes.
 #[test]
 fn a_silent_link_is_found_dead_within_a_minute() {
-    let mut mind = Mind::piped().log_in(0);
-    assert_eq!(mind.wait(PING_EVERY), ["send PING"]);
-    assert_eq!(mind.hear("pong"), [""; 0]);
-    assert_eq!(mind.wait(PING_EVERY), ["send PING"]);
-    // Anything is a sign of life.
-    mind.hear("arrived yoda");
-    assert_eq!(mind.wait(PING_EVERY), ["send PING"]);
-    let before = mind.now;
-    let mut seen = Vec::new();
-    while seen.is_empty() || seen == ["send PING"] {
-        let wait = mind.state.deadline().expect("something is due") - mind.now;
-        seen = mind.wait(wait);
-    }
-    assert_eq!(seen, ["disconnect", r#"show Lost("no answer for 20 s")"#]);
-    assert_eq!(mind.now - before, SILENCE_MAX);
     const { assert!(PING_EVERY + SILENCE_MAX < 60_000) };
-    // A server that does not answer the greeting or the log-in is dead too.
-    let mut mind = Mind::piped();
-    mind.tell(Event::Connected);
-    assert_eq!(mind.wait(SILENCE_MAX), ["disconnect", "end 9"]);
-}
-
-#[test]
-fn leaving_takes_five_seconds_at_most() {
-    let mut mind = Mind::typing().log_in(0);
-    assert_eq!(mind.tell(Event::Leave), ["send #5.1 logout"]);
-    assert_eq!(mind.wait(FAREWELL_MAX), ["end 130"]);
-    let mut mind = Mind::typing().log_in(0);
-    mind.tell(Event::Leave);
-    assert_eq!(mind.hear("goodbye"), ["show Goodbye", "end 0"]);
-    let mut mind = Mind::typing().log_in(0);
-    mind.tell(Event::Leave);
-    assert_eq!(mind.tell(Event::Leave), ["end 130"], "a second time: at once");
-    let mut mind = Mind::typing().log_in(0);
-    assert_eq!(mind.tell(Event::EndOfInput), ["send #5.1 logout"]);
-    assert_eq!(mind.wait(FAREWELL_MAX), ["end 1"]);
-    let mut mind = Mind::typing();
-    mind.meet("S");
-    assert_eq!(mind.tell(Event::Leave), ["end 130"]);
-    let mut mind = Mind::typing();
-    mind.meet("S");
-    assert_eq!(mind.tell(Event::EndOfInput), ["end 0"]);
-}
-
-#[test]
-fn who_is_here_is_learnt_from_what_comes() {
-    let mut mind = Mind::typing().log_in(0);
-    assert_eq!(only(&mind.hear("arrived luke"), "present "), ["luke true"]);
-    assert_eq!(only(&mind.hear("left luke"), "present "), ["luke false"]);
-    assert_eq!(only(&mind.hear("said 3 mail 0 vader late"), "present "), [""; 0], "he may be gone");
-    mind.line("whoelsesince 100");
-    assert_eq!(only(&mind.hear("names luke vader"), "present "), [""; 0], "they may be gone");
-    mind.hear("done 5.1");
-    mind.hear(&said(4, "hi"));
-    mind.line("/whoelse");
-    assert_eq!(mind.hear("names a")[..2], ["nobody present", "present a true"]);
-    assert_eq!(mind.hear("names b")[..1], ["present b true"], "the second page");
-    mind.hear("done 5.2");
-    assert_eq!(only(&mind.hear("stored a"), "present "), ["a false"]);
-}
-
-fn errand() -> Mind {
-    let [user, password, to, text] = ["hans", "falcon", "yoda", "hi there"].map(str::to_owned);
-    Mind::new(Rules { person: false, reconnect: true, errand: Some(Errand { user, password, to, text }) })
-}
-
-#[test]
-fn an_errand_ends_with_what_became_of_the_message() {
-    for (answer, shown, code) in [
-        (None, None, 0),
-        (Some("stored yoda"), Some("yoda is offline (never online yet), message stored"), 0),
-        (Some("refused blocked yoda"), None, 8),
-        (Some("refused invalid-user yoda"), None, 8),
-        (Some("refused mailbox-full yoda"), None, 8),
-        (Some("refused disk-failed"), None, 1),
-    ] {
-        let mut mind = errand();
-        mind.tell(Event::Start);
-        assert_eq!(mind.meet("S"), ["recall S hans"]);
-        assert_eq!(mind.tell(Event::Recalled(4)), ["send LOGIN hans 4"]);
-        assert_eq!(mind.hear("ask password"), ["send falcon"]);
-        let seen = mind.hear("welcome hans 5 0a");
-        assert_eq!(seen[1..], ["send #5.1 message yoda hi there"]);
-        // What waits for hans waits on: nobody has read it here.
-        assert_eq!(mind.hear(&said(9, "private")), [""; 0]);
-        let seen = answer.map(|answer| mind.hear(answer)).unwrap_or_default();
-        assert_eq!(only(&seen, "show "), shown.into_iter().collect::<Vec<_>>());
-        assert_eq!(mind.hear("done 5.1"), ["send #5.2 logout"]);
-        assert_eq!(mind.hear("goodbye"), [format!("end {code}")]);
-    }
-    let mut mind = errand();
-    mind.meet("S");
-    mind.tell(Event::Recalled(0));
-    mind.hear("ask password");
-    assert_eq!(mind.hear("wrong-password 2"), ["end 4"]);
-    let mut mind = errand();
-    mind.meet("S");
-    mind.tell(Event::Recalled(0));
-    assert_eq!(mind.hear("refused unknown-user"), ["end 4"]);
 }

@@ -10,6 +10,7 @@ use std::thread;
 use chinwag::server::store::{Place, Store};
 use rustix::process::Signal;
 
+use crate::dice::Dice;
 use crate::disk::{Disk, has_strace};
 use crate::programs::{House, Server};
 use crate::socket::{Client, PATIENCE};
@@ -44,23 +45,6 @@ struct Visit {
     texts: Vec<String>,
     /// The log-out was answered and the connection ended.
     proper: bool,
-}
-
-/// A reproducible stream of numbers (splitmix64).
-pub(crate) struct Dice(pub(crate) u64);
-
-impl Dice {
-    /// A number below `sides`.
-    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
-
-    pub(crate) fn pick(&mut self, below: usize) -> usize {
-        usize::try_from(self.roll(below as u64)).expect("a small number")
-    }
 }
 
 /// One who sends as fast as answers allow, over all rounds.

@@ -9,6 +9,7 @@ mod client_terminal;
 mod crash;
 mod crowd;
 mod damage;
+mod dice;
 mod disk;
 mod guard;
 mod limits;

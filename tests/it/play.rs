@@ -1,5 +1,7 @@
 //! A transcript: what is typed, what is seen. The file is the play, a stage performs it.
 //!
+//! Those of the server look like this; `client_mind.rs` says how those of the client look.
+//!
 //! ```text
 //! # What it proves, in our words.
 //! server block=60 timeout=120 hide-blockers allow-new-users
@@ -10,6 +12,7 @@
 //! a/                    end of input: the client sends no more but still reads
 //! a cut                 the connection breaks; what was unconfirmed was not read
 //! a stalls, a drains    the client does not read, and reads again
+//! a from 192.0.2.7      the client connects from there; it sends nothing yet
 //! +5s, +20ms            time passes
 //! disk fails, disk works
 //! crash                 the server is killed and started again
@@ -17,12 +20,14 @@
 //! ```
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// One line that makes something happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Act {
     Send(char, String),
+    From(char, IpAddr),
     EndOfInput(char),
     Cut(char),
     Stall(char),
@@ -53,40 +58,64 @@ pub(crate) const ACCOUNTS: [(&str, &str); 6] = [
 ];
 
 /// Performs acts and tells what came of each: lines like those of the file.
-pub(crate) trait Stage {
-    fn perform(&mut self, act: &Act) -> Vec<String>;
+pub(crate) trait Stage<A = Act> {
+    fn perform(&mut self, act: &A) -> Vec<String>;
+}
+
+/// The language of a kind of play: how its stage is set up, and which lines are acts.
+pub(crate) trait Language: Default {
+    type Act;
+
+    /// Where these plays are, below the folder of all.
+    const FOLDER: &'static str;
+
+    /// Takes a line that says how the stage is set up; false if it says something else.
+    fn set_up(&mut self, line: &str) -> bool;
+
+    fn act(line: &str) -> Option<Self::Act>;
 }
 
 /// A file with its acts and what is expected of each.
-pub(crate) struct Play {
+pub(crate) struct Play<L: Language = Setup> {
     path: PathBuf,
-    /// Comments and the server line.
+    /// Comments and how the stage is set up.
     head: String,
-    pub(crate) setup: Setup,
-    scenes: Vec<Scene>,
+    pub(crate) setup: L,
+    scenes: Vec<Scene<L::Act>>,
 }
 
-struct Scene {
+struct Scene<A> {
     /// Blank lines and comments before the act, and the act as written.
     text: String,
-    act: Act,
+    act: A,
     expected: Vec<String>,
 }
 
-impl Play {
+/// The folder of the plays in this language.
+fn folder<L: Language>() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(L::FOLDER)
+}
+
+/// The names of all plays in this language.
+pub(crate) fn names<L: Language>() -> Vec<String> {
+    let entries = std::fs::read_dir(folder::<L>()).expect("the folder is there");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let plays = paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt"));
+    plays.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect()
+}
+
+impl<L: Language> Play<L> {
     pub(crate) fn load(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts").join(format!("{name}.txt"));
+        let path = folder::<L>().join(format!("{name}.txt"));
         let file = std::fs::read_to_string(&path).expect("the transcript exists");
-        let setup = Setup { block: 60, timeout: 120, hide_blockers: false, allow_new_users: false };
-        let mut play = Self { path, head: String::new(), setup, scenes: Vec::new() };
+        let mut play = Self { path, head: String::new(), setup: L::default(), scenes: Vec::new() };
         let mut before = String::new();
         for line in file.lines() {
             if line.is_empty() || line.starts_with('#') {
                 let _ = writeln!(before, "{line}");
-            } else if let Some(options) = line.strip_prefix("server ") {
-                options.split(' ').for_each(|option| play.setup.set(option));
+            } else if play.setup.set_up(line) {
                 let _ = writeln!(play.head, "{}{line}", std::mem::take(&mut before));
-            } else if let Some(act) = act(line) {
+            } else if let Some(act) = L::act(line) {
                 let text = format!("{}{line}\n", std::mem::take(&mut before));
                 play.scenes.push(Scene { text, act, expected: Vec::new() });
             } else {
@@ -100,18 +129,14 @@ impl Play {
         play
     }
 
-    /// Whether every act can be performed over a socket: no time passes, nothing breaks, and
-    /// nobody is given numbers that differ from run to run, as our client is.
-    pub(crate) fn fits_sockets(&self) -> bool {
-        self.scenes.iter().all(|scene| match &scene.act {
-            Act::Send(_, line) => !line.starts_with("HELLO "),
-            act => matches!(act, Act::EndOfInput(_) | Act::Stop),
-        })
-    }
-
     /// Performs the play; `see` makes what is expected and what is seen comparable. With
     /// `UPDATE=1` in the environment and `may_update`, what is seen becomes what is expected.
-    pub(crate) fn perform(&self, stage: &mut dyn Stage, see: impl Fn(&str) -> Option<String>, may_update: bool) {
+    pub(crate) fn perform(
+        &self,
+        stage: &mut dyn Stage<L::Act>,
+        see: impl Fn(&str) -> Option<String>,
+        may_update: bool,
+    ) {
         let update = may_update && std::env::var_os("UPDATE").is_some();
         let mut text = self.head.clone();
         let mut wrong = None;
@@ -139,6 +164,39 @@ impl Play {
     }
 }
 
+impl Play {
+    /// Whether every act can be performed over a socket: no time passes, nothing breaks, and
+    /// nobody is given numbers that differ from run to run, as our client is.
+    pub(crate) fn fits_sockets(&self) -> bool {
+        self.scenes.iter().all(|scene| match &scene.act {
+            Act::Send(_, line) => !line.starts_with("HELLO "),
+            act => matches!(act, Act::EndOfInput(_) | Act::Stop),
+        })
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { block: 60, timeout: 120, hide_blockers: false, allow_new_users: false }
+    }
+}
+
+impl Language for Setup {
+    type Act = Act;
+
+    const FOLDER: &'static str = "";
+
+    fn set_up(&mut self, line: &str) -> bool {
+        let options = line.strip_prefix("server ");
+        options.into_iter().flat_map(|options| options.split(' ')).for_each(|option| self.set(option));
+        options.is_some()
+    }
+
+    fn act(line: &str) -> Option<Act> {
+        act(line)
+    }
+}
+
 impl Setup {
     fn set(&mut self, option: &str) {
         match option.split_once('=') {
@@ -159,10 +217,8 @@ fn act(line: &str) -> Option<Act> {
         "disk works" => return Some(Act::Disk(true)),
         _ => {}
     }
-    if let Some(span) = line.strip_prefix('+') {
-        let (number, unit) = span.split_at(span.find(|c: char| !c.is_ascii_digit()).expect("a unit"));
-        let number: i64 = number.parse().expect("a number");
-        return Some(Act::Pass(if unit == "s" { number * 1000 } else { number }));
+    if let Some(millis) = millis(line) {
+        return Some(Act::Pass(millis));
     }
     let mut chars = line.chars();
     let name = chars.next()?;
@@ -172,8 +228,19 @@ fn act(line: &str) -> Option<Act> {
         " stalls" => Some(Act::Stall(name)),
         " drains" => Some(Act::Drain(name)),
         ">" => Some(Act::Send(name, String::new())),
-        rest => rest.strip_prefix("> ").map(|text| Act::Send(name, unescape(text))),
+        rest => match rest.strip_prefix(" from ") {
+            Some(address) => Some(Act::From(name, address.parse().expect("an address"))),
+            None => rest.strip_prefix("> ").map(|text| Act::Send(name, unescape(text))),
+        },
     }
+}
+
+/// The milliseconds of `+5s` or `+20ms`.
+pub(crate) fn millis(line: &str) -> Option<i64> {
+    let span = line.strip_prefix('+')?;
+    let (number, unit) = span.split_at(span.find(|c: char| !c.is_ascii_digit()).expect("a unit"));
+    let number: i64 = number.parse().expect("a number");
+    Some(if unit == "s" { number * 1000 } else { number })
 }
 
 /// `\r` and `\u{202e}` in what is typed: transcripts stay plain text.

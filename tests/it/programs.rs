@@ -19,6 +19,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, SockRef, Socket, Type};
 use tempfile::TempDir;
 
+use crate::client;
 use crate::socket::{Client, PATIENCE};
 
 pub(crate) const ACCOUNTS: &str = "hans falcon\nyoda wise\nluke skywalker\nvader sithlord\n";
@@ -31,11 +32,12 @@ const LONG_TEXT_BYTES: usize = 3000;
 pub(crate) struct Program {
     child: Child,
     stdin: Option<ChildStdin>,
-    stdout: BufReader<UnixStream>,
+    pub(crate) stdout: BufReader<UnixStream>,
     stderr: File,
 }
 
 /// What is left of a process.
+#[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) signal: Option<i32>,
@@ -45,7 +47,7 @@ pub(crate) struct Ended {
 }
 
 impl Program {
-    fn spawn(mut command: Command) -> Self {
+    pub(crate) fn spawn(mut command: Command) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         ours.set_read_timeout(Some(PATIENCE)).expect("an option");
         let stderr = tempfile::tempfile().expect("a file");
@@ -56,25 +58,50 @@ impl Program {
     }
 
     /// Types into the program; what it does not want any more is lost.
-    fn type_in(&mut self, text: &str) {
+    pub(crate) fn type_in(&mut self, text: &str) {
         let _ = self.stdin.as_mut().expect("still open").write_all(text.as_bytes());
     }
 
     /// Ends the program's input.
-    fn end_input(&mut self) {
+    pub(crate) fn end_input(&mut self) {
         self.stdin = None;
     }
 
-    fn read_line(&mut self) -> String {
+    /// The next line, its end removed; nothing at the end of the output.
+    pub(crate) fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("a line of UTF-8 in time");
-        line
+        line.trim_end_matches('\n').to_owned()
+    }
+
+    /// Reads up to a line that is this one.
+    pub(crate) fn wait_for(&mut self, wanted: &str) {
+        loop {
+            let line = self.read_line();
+            assert_ne!(line, "", "{wanted:?} never came: {}", self.complaints());
+            if line == wanted {
+                return;
+            }
+        }
     }
 
     /// Sends a signal to the program, which has not been waited for.
     pub(crate) fn signal(&self, signal: Signal) {
         // It may have ended by itself; then nobody gets the signal.
         let _ = kill_process(Pid::from_child(&self.child), signal);
+    }
+
+    fn complaints(&mut self) -> String {
+        let mut stderr = String::new();
+        self.stderr.rewind().expect("a file");
+        self.stderr.read_to_string(&mut stderr).expect("UTF-8");
+        stderr
+    }
+
+    /// Ends the program's input and waits until it has ended.
+    pub(crate) fn leave(mut self) -> Ended {
+        self.end_input();
+        self.end()
     }
 
     /// Waits until the program has ended by itself. The end of its output is the sign.
@@ -87,10 +114,7 @@ impl Program {
     /// Waits for a program of which it is known that it ends.
     fn ended(mut self, stdout: String) -> Ended {
         let status = self.child.wait().expect("it was started");
-        let mut stderr = String::new();
-        self.stderr.rewind().expect("a file");
-        self.stderr.read_to_string(&mut stderr).expect("UTF-8");
-        Ended { code: status.code(), signal: status.signal(), stdout, stderr }
+        Ended { code: status.code(), signal: status.signal(), stdout, stderr: self.complaints() }
     }
 }
 
@@ -197,7 +221,7 @@ impl Server {
                 assert!(!addresses.is_empty(), "it does not start: {:?} {}", line, program.end().stderr);
                 return Self { program, addresses, first_note: line };
             };
-            addresses.push(address.trim_end().parse().expect("an address and a port"));
+            addresses.push(address.parse().expect("an address and a port"));
         }
     }
 
@@ -352,9 +376,7 @@ fn netcat(server: &Server, options: &[&str]) -> Program {
 
 /// Starts a client that keeps what it remembers in the house.
 fn chat_client(house: &House, arguments: &[&str]) -> Program {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_client"));
-    command.args(arguments).env("XDG_STATE_HOME", house.folder.path());
-    Program::spawn(command)
+    Program::spawn(client::program(house.folder.path(), arguments))
 }
 
 // Lines and bytes.
@@ -565,10 +587,10 @@ fn netcats_talk_to_each_other() {
     assert!(hans.read_line().contains("Welcome"));
     let mut yoda = netcat(&server, &[]);
     yoda.type_in("yoda\nwise\nmessage hans you are\n");
-    assert_eq!((hans.read_line(), hans.read_line()), ("yoda logged in\n".to_owned(), "yoda: you are\n".to_owned()));
+    assert_eq!((hans.read_line(), hans.read_line()), ("yoda logged in".to_owned(), "yoda: you are".to_owned()));
     hans.type_in("broadcast am I\nlogout\n");
     assert!(yoda.read_line().contains("Welcome"));
-    assert_eq!((yoda.read_line(), yoda.read_line()), ("hans: am I\n".to_owned(), "hans logged out\n".to_owned()));
+    assert_eq!((yoda.read_line(), yoda.read_line()), ("hans: am I".to_owned(), "hans logged out".to_owned()));
     assert_eq!(hans.end().stdout, "Goodbye\n");
     let _ = server.stop();
     assert_eq!(yoda.end().stdout, "The server is stopping, goodbye\n");
@@ -1071,10 +1093,10 @@ fn the_client_ends_when_the_server_ends_the_connection() {
     let mut yoda = server.client("yoda");
     let mut hans = chat_client(&house, &[&port]);
     hans.type_in("hans\nfalcon\n");
-    assert!(hans.read_line().ends_with(&format!("{}\n", welcome("hans"))));
+    assert_eq!(hans.read_line(), welcome("hans"));
     // A text appears at once, not only when a buffer is full.
     assert_eq!(yoda.ask("message hans hi"), ["hans logged in"]);
-    assert_eq!(hans.read_line(), "yoda: hi\n");
+    assert_eq!(hans.read_line(), "yoda: hi");
     hans.type_in("logout\n");
     let ended = hans.end();
     assert_eq!((ended.stdout.as_str(), ended.code), ("Goodbye\n", Some(0)), "{}", ended.stderr);

@@ -83,6 +83,10 @@ impl Pure {
     }
 
     fn client(&mut self, name: char) -> &mut Client {
+        self.client_from(name, IpAddr::V4(Ipv4Addr::LOCALHOST))
+    }
+
+    fn client_from(&mut self, name: char, peer: IpAddr) -> &mut Client {
         if !self.clients.contains_key(&name) {
             let conn = ConnId(self.next);
             self.next += 1;
@@ -97,7 +101,6 @@ impl Pure {
             };
             self.clients.insert(name, client);
             self.names.insert(conn, name);
-            let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
             self.tell(Event::Opened(conn, peer));
         }
         self.clients.get_mut(&name).expect("just inserted")
@@ -314,6 +317,9 @@ impl Stage for Pure {
             Act::Send(name, line) => {
                 let line = Some(line.clone());
                 self.client(*name).input.push_back(line);
+            }
+            Act::From(name, peer) => {
+                self.client_from(*name, *peer);
             }
             Act::EndOfInput(name) => self.client(*name).input.push_back(None),
             Act::Cut(name) => {

@@ -156,7 +156,6 @@ impl Client {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => self.closed = true,
                 // With a time-out, a read is not taken up again by itself after the process was halted.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.received)),
             }
         }

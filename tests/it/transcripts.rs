@@ -1,16 +1,16 @@
 //! Every transcript on the pure state; those in which no time passes over sockets as well.
 
-use crate::play::Play;
+use crate::play::{self, Play, Setup};
 use crate::pure::Pure;
 use crate::socket::{Sockets, without_time};
 
 fn play_pure(name: &str) {
-    let play = Play::load(name);
+    let play: Play = Play::load(name);
     play.perform(&mut Pure::new(&play.setup), |line| Some(line.to_owned()), true);
 }
 
 fn play_over_sockets(name: &str) {
-    let play = Play::load(name);
+    let play: Play = Play::load(name);
     play.perform(&mut Sockets::new(&play.setup), without_time, false);
 }
 
@@ -76,6 +76,7 @@ transcripts! {
         group_disk_fails
         group_durable
         login_pool
+        login_pool_sources
         login_takes_too_long
         login_three_misses
         message_offline
@@ -103,11 +104,9 @@ transcripts! {
 
 #[test]
 fn every_transcript_is_played_wherever_it_can() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    for entry in std::fs::read_dir(folder).expect("the folder is there") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_stem().expect("a name").to_string_lossy();
-        let list = if Play::load(&name).fits_sockets() { BOTH } else { PURE };
+    for name in play::names::<Setup>() {
+        let play: Play = Play::load(&name);
+        let list = if play.fits_sockets() { BOTH } else { PURE };
         assert!(list.contains(&&*name), "{name} is not in its list");
     }
 }
