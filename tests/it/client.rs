@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
 use crate::programs::{Ended, House, Program};
@@ -33,6 +34,14 @@ fn run(state: &TempDir, arguments: &[&str], input: &str) -> Ended {
     let mut client = Program::spawn(program(state.path(), arguments));
     client.type_in(input);
     client.leave()
+}
+
+/// A port that is bound but on which nobody listens, so that nobody else can take it meanwhile.
+pub(crate) fn nobody_listens() -> (Socket, String) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
+    let address = socket.local_addr().expect("bound").as_socket().expect("an address");
+    (socket, address.port().to_string())
 }
 
 /// A server that sends this to everybody, greets as ours does if need be, and closes.

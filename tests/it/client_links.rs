@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use socket2::SockRef;
 use tempfile::TempDir;
 
@@ -276,4 +277,22 @@ fn a_server_killed_and_started_again_is_found_again() {
     let texts: Vec<&str> =
         left.stdout.lines().filter_map(|line| line.split_once("] a0: ").map(|(_, text)| text)).collect();
     assert_eq!(texts, ["one", "two", "three"]);
+}
+
+/// Nothing is closed and nothing refused: the server just does not answer any more. At the end of
+/// the input there is a ping at once, which saves the 20 s until the next one is due;
+/// `silent_link.txt` shows both.
+#[test]
+fn a_server_that_falls_silent_is_noticed_and_found_again() {
+    let stage = Stage::new();
+    let server = stage.house.serve(&[]);
+    let mut client = stage.client(&server.port().to_string(), "a0");
+    server.signal(Signal::STOP);
+    client.end_input();
+    client.stdout.get_ref().set_read_timeout(Some(2 * PATIENCE)).expect("an option");
+    assert_eq!(client.read_line(), "-- Connection lost (no answer for 20 s), trying to get it back");
+    server.signal(Signal::CONT);
+    assert!(client.read_line().starts_with("-- Connected again after "));
+    let ended = client.end();
+    assert_eq!((ended.stdout.as_str(), ended.code), ("Goodbye\n", Some(0)), "{}", ended.stderr);
 }

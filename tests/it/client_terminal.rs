@@ -1,18 +1,20 @@
 //! The client on a real pseudo terminal: typing while others talk, and a terminal left as found.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use expectrl::session::OsSession;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::termios::{LocalModes, Termios, tcgetattr};
+use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 use tempfile::TempDir;
 
-use crate::client::{ACCOUNTS, program};
+use crate::client::{ACCOUNTS, nobody_listens, program};
 use crate::client_links::Link;
 use crate::programs::{House, Server};
 use crate::socket::PATIENCE;
@@ -33,15 +35,23 @@ struct Terminal {
     _session: OsSession,
     pty: File,
     before: Termios,
-    /// All that has been shown, and how much of it has been looked at.
+    /// All that has been written, and how much of it has been looked at.
     shown: String,
     looked: usize,
     bytes: Vec<u8>,
+    /// What a person sees of it.
+    screen: vt100::Parser,
 }
+
+/// Rows and columns of a terminal.
+const USUAL: (u16, u16) = (24, 80);
 
 impl Terminal {
     fn start(state: &TempDir, arguments: &[&str]) -> Self {
-        let client = program(state.path(), arguments);
+        Self::run(&program(state.path(), arguments), USUAL)
+    }
+
+    fn run(client: &Command, (rows, columns): (u16, u16)) -> Self {
         let mut shell = Command::new("sh");
         let script = "stty sane; echo ready; read go; echo pid=$$; (exec \"$@\"); echo code=$?; read done";
         shell.args(["-c", script, "sh"]).arg(client.get_program()).args(client.get_args());
@@ -53,8 +63,12 @@ impl Terminal {
         }
         let session = expectrl::Session::spawn(shell).expect("a pseudo terminal");
         let pty = session.get_process().get_raw_handle().expect("a descriptor");
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&pty, size).expect("a terminal");
         let before = tcgetattr(&pty).expect("a terminal");
-        let mut terminal = Self { _session: session, pty, before, shown: String::new(), looked: 0, bytes: Vec::new() };
+        let screen = vt100::Parser::new(rows.try_into().expect("some"), columns.try_into().expect("some"), 0);
+        let mut terminal =
+            Self { _session: session, pty, before, shown: String::new(), looked: 0, bytes: Vec::new(), screen };
         terminal.wait_for("ready");
         terminal.before = tcgetattr(&terminal.pty).expect("a terminal");
         terminal.type_in("\n");
@@ -71,11 +85,29 @@ impl Terminal {
 
     fn log_in(&mut self) {
         self.wait_for("Username: ");
-        self.type_in("hans\r");
-        self.wait_for("Password: ");
-        self.type_in("falcon\r");
+        self.log_in_after_prompt();
+    }
+
+    fn log_in_after_prompt(&mut self) {
+        self.give_name_and_password();
         self.wait_for(WELCOME);
         self.wait_for("> ");
+    }
+
+    fn give_name_and_password(&mut self) {
+        self.type_in("hans\r");
+        self.wait_for("Password: ");
+        // A terminal without the editor shows the prompt first and then turns its echo off.
+        while tcgetattr(&self.pty).expect("a terminal").local_modes.contains(LocalModes::ECHO) {
+            thread::yield_now();
+        }
+        self.type_in("falcon\r");
+    }
+
+    /// Begins a line that will not be ended.
+    fn begin_line(&mut self) {
+        self.type_in("half a li");
+        self.wait_for("half a li");
     }
 
     fn type_in(&mut self, keys: &str) {
@@ -94,6 +126,20 @@ impl Terminal {
         }
     }
 
+    /// Reads until the screen ends with these lines, or with as many of them as it has room for.
+    /// Where a line is broken into rows does not matter, so blanks do not count.
+    fn wait_for_screen(&mut self, wanted: &str) {
+        let without_blanks = |text: &str| text.split_whitespace().collect::<String>();
+        let wanted = &without_blanks(wanted)[..];
+        loop {
+            let seen = without_blanks(&self.screen.screen().contents());
+            if seen.ends_with(wanted) || (wanted.ends_with(&seen) && !seen.is_empty()) {
+                return;
+            }
+            self.read(&format!("{wanted} instead of {seen}"));
+        }
+    }
+
     fn read(&mut self, wanted: &str) {
         let mut fds = [PollFd::new(&self.pty, PollFlags::IN)];
         let patience = Timespec { tv_sec: PATIENCE.as_secs().try_into().expect("small"), tv_nsec: 0 };
@@ -101,6 +147,7 @@ impl Terminal {
         assert_eq!(ready, 1, "{wanted:?} never came: {:?}", &self.shown[self.looked..]);
         let mut bytes = [0; 4096];
         let count = self.pty.read(&mut bytes).expect("the shell holds the terminal");
+        self.screen.process(&bytes[..count]);
         self.bytes.extend_from_slice(&bytes[..count]);
         let whole = match std::str::from_utf8(&self.bytes) {
             Ok(text) => text.len(),
@@ -182,37 +229,37 @@ fn a_password_is_not_seen_and_not_kept_and_the_history_is_private() {
     terminal.end(0);
 }
 
-impl Terminal {
-    fn log_in_after_prompt(&mut self) {
-        self.type_in("hans\r");
-        self.wait_for("Password: ");
-        self.type_in("falcon\r");
-        self.wait_for(WELCOME);
-        self.wait_for("> ");
-    }
-}
-
+/// 20 lines a second, each wider than the terminal and with wide characters, while a line that is
+/// wider as well is being typed.
 #[test]
 fn what_is_being_typed_survives_what_comes() {
-    let ((_house, server, port), state) = (house(), folder());
-    let mut terminal = Terminal::logged_in(&state, &[&port, "--color=never"]);
-    let mut yoda = yoda(&server);
-    terminal.wait_for("yoda logged in");
-    // Longer than a row, and with wide characters.
-    let half = format!("message yoda {} \u{65e5}\u{672c}\u{8a9e}", "x".repeat(90));
-    terminal.type_in(&half);
-    terminal.wait_for("\u{8a9e}");
-    for number in 0..20 {
-        yoda.write_all(format!("message hans number {number} \u{4f60}\u{597d}\n").as_bytes()).expect("it listens");
+    // Once with room for everything, once with all that comes scrolling away.
+    for rows in [200, 8] {
+        let ((_house, server, port), state) = (house(), folder());
+        let mut terminal = Terminal::run(&program(state.path(), &[&port, "--color=never", "--no-times"]), (rows, 40));
+        terminal.log_in();
+        let mut yoda = yoda(&server);
+        terminal.wait_for("yoda logged in");
+        terminal.type_in("message yoda ");
+        let (mut typed, mut come) = (String::new(), String::new());
+        let pace = crossbeam_channel::tick(Duration::from_millis(50));
+        for number in 0..40 {
+            pace.recv().expect("it ticks on");
+            let line = format!("number {number} {}.", "\u{4f60}\u{597d}".repeat(12));
+            yoda.write_all(format!("message hans {line}\n").as_bytes()).expect("it listens");
+            let keys = ["\u{65e5}\u{672c}", "abc "][number % 2];
+            terminal.type_in(keys);
+            typed += keys;
+            come += &format!("yoda: {line}\n");
+            terminal.wait_for(&format!("yoda: {line}"));
+        }
+        terminal.type_in("end");
+        terminal.wait_for_screen(&format!("{come}> message yoda {typed}end"));
+        terminal.type_in(ENTER);
+        read_until(&mut yoda, &format!("hans: {typed}end\n"));
+        terminal.type_in("logout\r");
+        terminal.end(0);
     }
-    for number in 0..20 {
-        terminal.wait_for(&format!("yoda: number {number} \u{4f60}\u{597d}"));
-    }
-    terminal.wait_for(&half);
-    terminal.type_in(" end\r");
-    read_until(&mut yoda, &format!("hans: {} end\n", &half["message yoda ".len()..]));
-    terminal.type_in("logout\r");
-    terminal.end(0);
 }
 
 #[test]
@@ -230,6 +277,11 @@ fn the_tab_key_completes_commands_and_users_who_are_here() {
     terminal.wait_for("Invalid user yox");
     terminal.type_in("/he\tbl\t\r");
     terminal.wait_for("for example block vader");
+    // What can be chosen from is listed; the line goes on behind it.
+    terminal.type_in("who\t");
+    terminal.wait_for_screen("whoelse       whoelsesince\n> whoelse");
+    terminal.type_in("since 1000\r");
+    terminal.wait_for("yoda\r\n");
     terminal.type_in("logout\r");
     terminal.end(0);
 }
@@ -251,6 +303,58 @@ fn ctrl_c_clears_the_line_first_and_then_logs_out() {
     terminal.wait_for("Goodbye");
     let shown = terminal.end(0);
     assert!(!shown.contains("Invalid"), "{shown:?}");
+}
+
+/// Logs hans in by the hand of a server that is none.
+fn pretend_to_log_in(listener: &TcpListener, terminal: &mut Terminal) -> TcpStream {
+    let (mut stream, _) = listener.accept().expect("the client");
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+    let mut answer = |line: &str| {
+        lines.next().expect("a line").expect("in time");
+        stream.write_all(format!("{line}\n").as_bytes()).expect("it reads");
+    };
+    answer("hello chinwag/1 S\nask name");
+    terminal.wait_for("Username: ");
+    terminal.type_in("hans\r");
+    answer("ask password");
+    terminal.wait_for("Password: ");
+    terminal.type_in("falcon\r");
+    answer("welcome hans 5 a");
+    terminal.wait_for("> ");
+    stream
+}
+
+#[test]
+fn ends_without_a_log_in_of_ours_leave_the_terminal_as_it_was() {
+    let ((_house, _server, port), state) = (house(), folder());
+    let mut terminal = Terminal::start(&state, &["--color=sometimes", &port]);
+    terminal.wait_for("sometimes");
+    terminal.end(2);
+    let (_socket, nobody) = nobody_listens();
+    let mut terminal = Terminal::start(&state, &[&nobody]);
+    terminal.wait_for("error: cannot connect");
+    terminal.end(3);
+    let mut send = program(state.path(), &["send", "127.0.0.1", &port, "--user", "hans", "obi", "hi"]);
+    send.env("CHINWAG_PASSWORD", "falcon");
+    let mut terminal = Terminal::run(&send, USUAL);
+    terminal.wait_for("error: Invalid user obi");
+    terminal.end(8);
+
+    // While a line is being typed.
+    for (last, error, code) in [
+        ("timed-out 120", "logged out after 120 s without a command", 7),
+        ("what is this", "the server said what this client does not understand: what is this", 9),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("bound").port().to_string();
+        let mut terminal = Terminal::start(&state, &[&port]);
+        let mut stream = pretend_to_log_in(&listener, &mut terminal);
+        terminal.begin_line();
+        stream.write_all(format!("{last}\n").as_bytes()).expect("it reads");
+        terminal.wait_for(&format!("error: {error}"));
+        terminal.end(code);
+    }
 }
 
 #[test]
@@ -290,7 +394,7 @@ fn every_end_leaves_the_terminal_as_it_was() {
     let mut terminal = log_in();
     let mut second = start();
     second.wait_for("Username: ");
-    second.log_in_refused();
+    second.give_name_and_password();
     second.wait_for("hans is already logged in");
     second.end(6);
     terminal.type_in("logout\r");
@@ -300,8 +404,7 @@ fn every_end_leaves_the_terminal_as_it_was() {
     // A signal while a line is being typed.
     for signal in [Signal::TERM, Signal::HUP] {
         let mut terminal = log_in();
-        terminal.type_in("half a li");
-        terminal.wait_for("half a li");
+        terminal.begin_line();
         terminal.signal(signal);
         terminal.wait_for("Goodbye");
         terminal.end(0);
@@ -309,15 +412,13 @@ fn every_end_leaves_the_terminal_as_it_was() {
 
     // The server ends while a line is being typed.
     let mut terminal = Terminal::logged_in(&state, &[&port, "--no-reconnect"]);
-    terminal.type_in("half a li");
-    terminal.wait_for("half a li");
+    terminal.begin_line();
     server.kill();
     terminal.wait_for("error: the connection broke");
     terminal.end(1);
     let server = house.serve(&[]);
     let mut terminal = Terminal::logged_in(&state, &[&server.port().to_string()]);
-    terminal.type_in("half a li");
-    terminal.wait_for("half a li");
+    terminal.begin_line();
     server.stop();
     terminal.wait_for("The server is stopping, goodbye");
     terminal.wait_for("error: the server was stopped");
@@ -325,12 +426,6 @@ fn every_end_leaves_the_terminal_as_it_was() {
 }
 
 impl Terminal {
-    fn log_in_refused(&mut self) {
-        self.type_in("hans\r");
-        self.wait_for("Password: ");
-        self.type_in("falcon\r");
-    }
-
     /// Sends a signal to the client: the child of the shell.
     fn signal(&self, signal: Signal) {
         let at = self.shown.find("pid=").expect("the shell said it") + 4;
@@ -370,14 +465,59 @@ fn a_dumb_terminal_gets_plain_lines_and_no_echo_of_the_password() {
     let ((_house, _server, port), state) = (house(), folder());
     let mut terminal = Terminal::start(&state, &[&port, "--json"]);
     terminal.wait_for("Username: ");
-    terminal.type_in("hans\n");
-    terminal.wait_for("Password: ");
-    while tcgetattr(&terminal.pty).expect("a terminal").local_modes.contains(LocalModes::ECHO) {
-        std::thread::yield_now();
-    }
-    terminal.type_in("falcon\n");
+    terminal.give_name_and_password();
     terminal.wait_for(r#"{"event":"welcome","user":"hans"}"#);
     terminal.type_in("logout\n");
     terminal.wait_for(r#"{"event":"goodbye"}"#);
     terminal.end(0);
+}
+
+/// How a line of another user looks.
+#[test]
+fn colours_times_and_bell_are_as_asked_for() {
+    let (_house, server, port) = house();
+    for (variables, options, coloured, timed, rings) in [
+        (&[][..], &[][..], true, true, false),
+        (&[("NO_COLOR", "1")], &[], false, true, false),
+        (&[("NO_COLOR", "")], &["--color=auto", "--bell"], true, true, true),
+        (&[("NO_COLOR", "1")], &["--color=always", "--no-times"], true, false, false),
+        (&[], &["--color=never", "--no-times", "--bell"], false, false, true),
+        (&[("TERM", "dumb")], &[], false, false, false),
+        (&[("TERM", "dumb")], &["--color=always"], true, false, false),
+    ] {
+        let case = format!("{variables:?} {options:?}");
+        let state = folder();
+        let mut client = program(state.path(), &[&[port.as_str()], options].concat());
+        client.envs(variables.iter().copied());
+        let mut terminal = Terminal::run(&client, USUAL);
+        let is_dumb = variables.contains(&("TERM", "dumb"));
+        terminal.wait_for("Username: ");
+        terminal.give_name_and_password();
+        terminal.wait_for(WELCOME);
+        let mut yoda = yoda(&server);
+        terminal.wait_for("yoda logged in");
+        let start = terminal.shown.len();
+        yoda.write_all(b"message hans hans!\nlogout\n").expect("it listens");
+        terminal.wait_for("yoda logged out");
+        read_until(&mut yoda, "Goodbye");
+        let written = &terminal.shown[start..];
+        assert_eq!(written.contains("\x1b[1;7mhans\x1b[0m!"), coloured, "{case}: {written:?}");
+        assert_eq!(has_colour(written), coloured, "{case}: {written:?}");
+        assert_eq!(written.contains('\x07'), rings, "{case}: {written:?}");
+        assert!(!is_dumb || coloured || !terminal.shown.contains('\x1b'), "{case}: {:?}", terminal.shown);
+        let seen = terminal.screen.screen().contents();
+        let line = seen.lines().find(|line| line.ends_with("yoda: hans!")).unwrap_or_else(|| panic!("{case}: {seen}"));
+        let time: String = line.replace("yoda: hans!", "").replace(|c: char| c.is_ascii_digit(), "0");
+        assert_eq!(time, if timed { "00:00 " } else { "" }, "{case}");
+        terminal.type_in("logout\r");
+        terminal.end(0);
+    }
+}
+
+/// Whether a style is set anywhere.
+fn has_colour(written: &str) -> bool {
+    written
+        .split("\x1b[")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
 }

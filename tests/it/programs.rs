@@ -259,6 +259,18 @@ impl Server {
         client.rest()
     }
 
+    /// The most memory that the server has had at a time (RSS), in MiB.
+    fn peak_memory(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.child.id())).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
+        peak.and_then(|kib| kib.parse::<usize>().ok()).expect("a number of kB") / 1024
+    }
+
+    /// Sends a signal to the server.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
     /// Stops the server as an operator does.
     pub(crate) fn stop(self) -> Ended {
         self.program.signal(Signal::TERM);
@@ -321,13 +333,12 @@ impl Client {
         SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an option");
     }
 
-    /// Waits until the server has reset the connection, without reading from it.
-    fn wait_for_reset(&self) {
+    /// Whether the server resets the connection in this time. Nothing is read from it.
+    fn is_reset_within(&self, time: Duration) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::empty())];
-        let patience = Timespec { tv_sec: 20, tv_nsec: 0 };
-        let ready = retry_on_intr(|| poll(&mut fds, Some(&patience)));
-        assert_eq!(ready.expect("a descriptor"), 1, "no reset came");
-        assert!(fds[0].revents().contains(PollFlags::ERR), "{:?}", fds[0].revents());
+        let time = Timespec::try_from(time).expect("a short time");
+        let ready = retry_on_intr(|| poll(&mut fds, Some(&time)));
+        ready.expect("a descriptor") > 0 && fds[0].revents().contains(PollFlags::ERR)
     }
 }
 
@@ -835,7 +846,7 @@ fn a_signal_stops_the_server_in_order() {
         prompt.read_until(|all| all == prompts);
         let silent = server.connect();
         let _ = hans.look();
-        server.program.signal(signal);
+        server.signal(signal);
         hans.read_to_end();
         assert_eq!(hans.take_lines(), ["The server is stopping, goodbye"]);
         for client in [yoda, prompt, silent] {
@@ -857,9 +868,9 @@ fn a_second_signal_stops_the_server_at_once() {
         let server = house.serve(&[]);
         let mut hans = server.client("hans");
         let (_vader, _) = stall(&server, &mut hans);
-        server.program.signal(Signal::INT);
+        server.signal(Signal::INT);
         hans.wait_for("The server is stopping");
-        server.program.signal(Signal::INT);
+        server.signal(Signal::INT);
         server.program.end().code == Some(130)
     });
     assert!(stopped_at_once);
@@ -1033,9 +1044,46 @@ fn who_never_reads_is_cut_off_and_loses_nothing() {
     });
     assert!(cut_off, "he takes everything");
     assert_eq!(hans.ask("message vader three").len(), 1);
-    vader.wait_for_reset();
+    assert!(vader.is_reset_within(PATIENCE));
     assert_eq!(mail(&server, "vader"), ["one", "two", "three"]);
     assert_eq!(yoda.ask("whoelse").last().map(String::as_str), Some("hans"));
+}
+
+/// All answers are in the kernel when the log-out is, and most of them not yet sent: closing then
+/// would throw them away.
+#[test]
+fn who_reads_late_gets_every_answer_before_the_end() {
+    let house = House::new(ACCOUNTS);
+    let server = house.serve(&[]);
+    let mut hans = server.client("hans");
+    let mut vader = deaf_vader(&server);
+    let requests: String = (0..600).map(|number| format!("help {number:040}\n")).collect();
+    vader.send(&format!("{requests}logout"));
+    hans.wait_for("vader logged out");
+    // Longer than the second in which a client that has got all must end.
+    assert!(!vader.is_reset_within(Duration::from_secs(2)));
+    vader.read_to_end();
+    let lines = vader.take_lines();
+    let want = (0..600).map(|number| format!("Error. Invalid command {number:040} (try help)"));
+    assert_eq!(lines, want.chain(["Goodbye".to_owned()]).collect::<Vec<_>>());
+}
+
+/// The reader of the connection waits then, for the mail to be written, and hears no reset.
+#[test]
+fn who_breaks_off_within_his_mail_can_come_back_at_once() {
+    let house = House::new(ACCOUNTS);
+    let server = house.serve(&[]);
+    let mut hans = server.client("hans");
+    let texts: Vec<String> = (0..300).map(long_text).collect();
+    let lines: Vec<String> = texts.iter().map(|text| format!("message vader {text}")).collect();
+    assert_eq!(hans.ask(&lines.join("\n")).len(), texts.len());
+    let mut vader = Client::deaf(server.addresses[0]);
+    vader.send("vader\nsithlord\nwhoelse");
+    vader.wait_for(&texts[0]);
+    vader.reset();
+    hans.wait_for("vader logged out");
+    let numbers: Vec<String> = (0..texts.len()).map(|number| format!("{number:04}")).collect();
+    assert_eq!(mail(&server, "vader"), numbers);
 }
 
 #[test]
@@ -1132,10 +1180,7 @@ fn the_client_ends_when_nobody_takes_its_output() {
 #[test]
 fn the_client_says_that_nobody_listens() {
     let house = House::new(ACCOUNTS);
-    // Bound but not listening: nobody else can take the port meanwhile.
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
-    let port = socket.local_addr().expect("bound").as_socket().expect("an address").port().to_string();
+    let (_socket, port) = client::nobody_listens();
     let ended = chat_client(&house, &[&port]).end();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(3), ""));
     assert!(ended.stderr.contains(&port) && ended.stderr.contains("127.0.0.1"), "{}", ended.stderr);
@@ -1174,6 +1219,31 @@ fn a_full_server_says_so_and_serves_the_others() {
         client.take_lines() == ["Username:"]
     });
     assert!(again, "the place is lost");
+}
+
+/// Each may ask for more than he has room for; what one turn of all of them puts out is bounded.
+#[test]
+fn many_who_ask_and_do_not_read_cost_little_memory() {
+    const CROWD: usize = 300;
+    let name = |number: usize| format!("user{number:028}");
+    let accounts: String = (0..CROWD).map(|number| format!("{} pass\n", name(number))).collect();
+    let house = House::new(accounts + ACCOUNTS);
+    let server = house.serve(&[]);
+    let mut hans = server.client("hans");
+    let mut crowd: Vec<Client> = (0..CROWD)
+        .map(|number| {
+            let mut client = Client::deaf(server.addresses[0]);
+            client.log_in(&name(number), "pass");
+            client
+        })
+        .collect();
+    let _ = hans.look();
+    // 10 kB for 8 bytes, 600 times.
+    crowd.iter_mut().for_each(|client| client.send(&"whoelse\n".repeat(600)));
+    (0..20).for_each(|_| drop(hans.look()));
+    let peak = server.peak_memory();
+    println!("{CROWD} non-readers: {peak} MiB");
+    assert!(peak < 150, "{peak} MiB");
 }
 
 #[test]
