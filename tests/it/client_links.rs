@@ -287,12 +287,13 @@ fn a_server_that_falls_silent_is_noticed_and_found_again() {
     let stage = Stage::new();
     let server = stage.house.serve(&[]);
     let mut client = stage.client(&server.port().to_string(), "a0");
-    server.signal(Signal::STOP);
+    server.halt();
     client.end_input();
     client.stdout.get_ref().set_read_timeout(Some(2 * PATIENCE)).expect("an option");
     assert_eq!(client.read_line(), "-- Connection lost (no answer for 20 s), trying to get it back");
     server.signal(Signal::CONT);
-    assert!(client.read_line().starts_with("-- Connected again after "));
+    let line = client.read_line();
+    assert!(line.starts_with("-- Connected again after "), "{line:?}");
     let ended = client.end();
     assert_eq!((ended.stdout.as_str(), ended.code), ("Goodbye\n", Some(0)), "{}", ended.stderr);
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use socket2::{Domain, SockRef, Socket, Type};
 use tempfile::TempDir;
 
@@ -264,6 +264,14 @@ impl Server {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.child.id())).expect("it runs");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
         peak.and_then(|kib| kib.parse::<usize>().ok()).expect("a number of kB") / 1024
+    }
+
+    /// Halts the server: when this returns, none of its threads runs. `Signal::CONT` ends that.
+    pub(crate) fn halt(&self) {
+        self.signal(Signal::STOP);
+        let pid = Pid::from_child(&self.program.child);
+        let halted = retry_on_intr(|| waitpid(Some(pid), WaitOptions::UNTRACED));
+        assert!(halted.expect("a child").is_some_and(|(_, status)| status.stopped()));
     }
 
     /// Sends a signal to the server.
@@ -1068,7 +1076,7 @@ fn who_reads_late_gets_every_answer_before_the_end() {
     assert_eq!(lines, want.chain(["Goodbye".to_owned()]).collect::<Vec<_>>());
 }
 
-/// The reader of the connection waits then, for the mail to be written, and hears no reset.
+/// The reader of the connection waits for the mail to be written, and hears no reset.
 #[test]
 fn who_breaks_off_within_his_mail_can_come_back_at_once() {
     let house = House::new(ACCOUNTS);
@@ -1078,8 +1086,11 @@ fn who_breaks_off_within_his_mail_can_come_back_at_once() {
     let lines: Vec<String> = texts.iter().map(|text| format!("message vader {text}")).collect();
     assert_eq!(hans.ask(&lines.join("\n")).len(), texts.len());
     let mut vader = Client::deaf(server.addresses[0]);
-    vader.send("vader\nsithlord\nwhoelse");
+    vader.send("vader\nsithlord");
     vader.wait_for(&texts[0]);
+    // With this the reader begins to wait.
+    vader.send("whoelse");
+    (0..20).for_each(|_| hans.fence());
     vader.reset();
     hans.wait_for("vader logged out");
     let numbers: Vec<String> = (0..texts.len()).map(|number| format!("{number:04}")).collect();
