@@ -14,7 +14,7 @@ use chinwag::wire::name::{GroupName, Text, UserName};
 use chinwag::wire::{Letter, Road, Scope};
 use tempfile::TempDir;
 
-use crate::crash::Dice;
+use crate::dice::Dice;
 use crate::programs::House;
 use crate::socket::PATIENCE;
 

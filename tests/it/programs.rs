@@ -287,11 +287,6 @@ impl Server {
         ended
     }
 
-    /// Sends the server a signal.
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.program.signal(signal);
-    }
-
     /// Kills the server as nothing else can.
     pub(crate) fn kill(self) {
         self.program.signal(Signal::KILL);
