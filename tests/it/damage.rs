@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Instant;
 
-use chinwag::server::state::{Change, GroupId, Record};
+use chinwag::server::state::{Change, GroupId, Record, Remembered};
 use chinwag::server::store::salvage::salvage;
 use chinwag::server::store::{OpenError, Place, Store};
 use chinwag::wire::name::{GroupName, Text, UserName};
@@ -58,8 +59,7 @@ fn folder() -> TempDir {
 fn good_store() -> Files {
     let folder = folder();
     let path = folder.path().join("chinwag.db");
-    let place = Place::File(path.clone());
-    let (mut store, _) = Store::open(&place, NOW).expect("a new one");
+    let (mut store, _) = open(&path).expect("a new one");
     store.commit(&messages(1..MESSAGES)).expect("room");
     let blocks = (0..RECEIVERS).map(|number| Record::Block { by: receiver(number), whom: receiver(number + 1) });
     store.commit(&blocks.collect::<Vec<_>>()).expect("room");
@@ -67,7 +67,7 @@ fn good_store() -> Files {
     let change = Change::Made { name: GroupName::parse("all").expect("legal"), owner: receiver(0), members };
     store.commit(&[Record::Group { group: GroupId(1), change }]).expect("room");
     drop(store);
-    let (mut store, _) = Store::open(&place, NOW).expect("a good one");
+    let (mut store, _) = open(&path).expect("a good one");
     store.commit(&messages(MESSAGES..2 * MESSAGES)).expect("room");
     read_files(&path)
 }
@@ -140,6 +140,22 @@ fn deliver(store: &mut Store, road: Road) -> usize {
     count
 }
 
+/// Opens a store, or salvages one, whose lock a program may still hold that another test is just
+/// starting: between its fork and its exec it has all our files.
+fn patiently<T>(mut open: impl FnMut() -> Result<T, OpenError>) -> Result<T, OpenError> {
+    let started = Instant::now();
+    loop {
+        match open() {
+            Err(OpenError::InUse { .. }) if started.elapsed() < PATIENCE => thread::yield_now(),
+            other => return other,
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<(Store, Remembered), OpenError> {
+    patiently(|| Store::open(&Place::File(path.to_owned()), NOW))
+}
+
 #[derive(Default)]
 struct Tally {
     opened: usize,
@@ -153,8 +169,7 @@ fn try_variant(good: &Files, seed: u64, tally: &mut Tally) {
     let mut files = good.clone();
     let what = damage(&mut files, &mut Dice(seed));
     let path = write_files(folder.path(), &files);
-    let place = Place::File(path.clone());
-    match Store::open(&place, NOW) {
+    match open(&path) {
         Ok((mut store, _)) => {
             deliver(&mut store, Road::Mail);
             let _ = store.commit(&messages(1000..1100));
@@ -169,13 +184,13 @@ fn try_variant(good: &Files, seed: u64, tally: &mut Tally) {
             }
         }
     }
-    let Ok(salvaged) = salvage(&path, NOW) else {
+    let Ok(salvaged) = patiently(|| salvage(&path, NOW)) else {
         assert!(are_unchanged(&path, &files), "seed {seed}, {what}: a file that cannot be salvaged was changed");
         tally.hopeless += 1;
         return;
     };
     assert!(fs::read(&salvaged.aside).expect("kept") == files["chinwag.db"], "seed {seed}, {what}");
-    let (mut store, _) = Store::open(&place, NOW).unwrap_or_else(|error| panic!("seed {seed}, {what}: {error}"));
+    let (mut store, _) = open(&path).unwrap_or_else(|error| panic!("seed {seed}, {what}: {error}"));
     assert_eq!(deliver(&mut store, Road::Again), salvaged.messages, "seed {seed}, {what}");
     store.commit(&messages(1000..1100)).expect("a good store");
     tally.salvaged += 1;
@@ -213,7 +228,7 @@ fn what_lies_around_the_damage_is_kept() {
     let folder = folder();
     let mut files = good_store();
     let path = write_files(folder.path(), &files);
-    drop(Store::open(&Place::File(path.clone()), NOW).expect("good"));
+    drop(open(&path).expect("good"));
     files = read_files(&path);
     let whole = files["chinwag.db"].clone();
     let pages = whole.len() / PAGE_BYTES;
@@ -223,8 +238,8 @@ fn what_lies_around_the_damage_is_kept() {
         let mut bytes = whole.clone();
         bytes[page * PAGE_BYTES..(page + 1) * PAGE_BYTES].fill(0xa5);
         fs::write(&path, bytes).expect("room");
-        if Store::open(&Place::File(path.clone()), NOW).is_err() {
-            kept.push(salvage(&path, NOW).map_or(0, |salvaged| salvaged.messages));
+        if open(&path).is_err() {
+            kept.push(patiently(|| salvage(&path, NOW)).map_or(0, |salvaged| salvaged.messages));
         }
     }
     kept.sort_unstable();
@@ -262,7 +277,7 @@ fn a_damaged_store_is_named_with_a_way_out() {
     assert!(fs::read(house.folder.path().join("chinwag.db.damaged-1")).expect("kept") == files["chinwag.db"]);
 
     let server = house.serve(&["--salvage"]);
-    assert_eq!(server.first_note, "chinwag.db is not damaged, there is nothing to salvage\n");
+    assert_eq!(server.first_note, "chinwag.db is not damaged, there is nothing to salvage");
     let _ = server.stop();
     // Another program's file, and none at all, is not for us to put aside.
     fs::write(&path, "Dear diary, ").expect("room");
