@@ -204,14 +204,19 @@ impl Hands {
         }
     }
 
-    fn start_screen(&mut self, look: Look, outlet: Outlet, inputs: &Sender<Input>) -> io::Result<JoinHandle<String>> {
+    fn start_screen(
+        &mut self,
+        look: Look,
+        outlet: Outlet,
+        inputs: &Sender<Input>,
+    ) -> io::Result<JoinHandle<Option<String>>> {
         let (things, from_things) = bounded(THINGS_MAX);
         self.things = Some(things);
         screen::start(look, outlet, from_things, inputs.clone())
     }
 
     /// The loop of the mind: wait, decide, do.
-    fn drive(mut self, rules: Rules, inputs: &Receiver<Input>, screen: JoinHandle<String>) -> End {
+    fn drive(mut self, rules: Rules, inputs: &Receiver<Input>, screen: JoinHandle<Option<String>>) -> End {
         let mut state = State::new(rules, self.clock.now());
         self.handle(&mut state, Event::Start);
         let news = self.news.1.clone();
@@ -239,7 +244,7 @@ impl Hands {
                 },
             }
         };
-        self.finish(screen);
+        self.finish(&mut state, screen);
         end
     }
 
@@ -374,7 +379,7 @@ impl Hands {
     }
 
     /// Gets the typing thread out of the editor, then shows what is left.
-    fn finish(mut self, screen: JoinHandle<String>) {
+    fn finish(mut self, state: &mut State, screen: JoinHandle<Option<String>>) {
         self.desk.ended.store(true, Ordering::SeqCst);
         self.questions = None;
         self.things = None;
@@ -383,9 +388,11 @@ impl Hands {
                 self.knocker.knock();
             }
         }
-        if let Ok(text) = screen.join() {
-            let _ = screen::write_out(&text);
-        }
         self.close();
+        if let Ok(Some(text)) = screen.join()
+            && screen::write_out(&text).is_ok()
+        {
+            self.handle(state, Event::Displayed(u64::MAX));
+        }
     }
 }

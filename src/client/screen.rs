@@ -54,13 +54,13 @@ pub fn can_edit() -> bool {
 }
 
 /// Starts the thread. It ends when the sender of `things` is gone, and gives back the text that
-/// could not be shown because the editor had been left.
+/// could not be shown because the editor had been left; nothing if the output cannot be written.
 pub(super) fn start(
     look: Look,
     mut outlet: Outlet,
     things: Receiver<(u64, Shown)>,
     reports: Sender<Input>,
-) -> io::Result<JoinHandle<String>> {
+) -> io::Result<JoinHandle<Option<String>>> {
     let run = move || {
         let mut painter = Painter::new(look);
         let mut left_over = String::new();
@@ -78,11 +78,11 @@ pub(super) fn start(
                 Err(error) => {
                     let why = (error.kind() != ErrorKind::BrokenPipe).then(|| error.to_string());
                     drop(reports.send(Input::OutputClosed(why)));
-                    break;
+                    return None;
                 }
             }
         }
-        left_over
+        Some(left_over)
     };
     thread::Builder::new().name("screen".into()).spawn(run)
 }

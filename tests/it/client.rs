@@ -1,7 +1,7 @@
 //! The client program out of a pipe: what it prints, how it ends, what it remembers.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -42,6 +42,21 @@ pub(crate) fn nobody_listens() -> (Socket, String) {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("loopback");
     let address = socket.local_addr().expect("bound").as_socket().expect("an address");
     (socket, address.port().to_string())
+}
+
+/// What answers the lines with which hans logs in.
+pub(crate) const LOG_IN: [&str; 3] = ["hello chinwag/1 S\nask name", "ask password", "welcome hans 5 a"];
+
+/// Answers a client line by line, as a server would; the connection is left open.
+pub(crate) fn converse(listener: &TcpListener, answers: &[&str]) -> TcpStream {
+    let (mut stream, _) = listener.accept().expect("a client");
+    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
+    let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
+    for answer in answers {
+        lines.next().expect("a line").expect("in time");
+        stream.write_all(format!("{answer}\n").as_bytes()).expect("it reads");
+    }
+    stream
 }
 
 /// A server that sends this to everybody, greets as ours does if need be, and closes.
@@ -181,6 +196,24 @@ fn a_silent_user_is_logged_out_with_a_code_of_its_own() {
     assert!(left.stdout.ends_with("You timed out: no command for 1 s\n"), "{left:?}");
     assert_eq!(left.code, Some(7));
     thread.join().expect("it served");
+}
+
+#[test]
+fn what_comes_with_the_goodbye_is_shown_once() {
+    let state = folder();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    for count in [1, 0] {
+        let left = thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stream = converse(&listener, &LOG_IN);
+                let _ = stream.write_all(b"said 7 live 0 yoda hi\ngoodbye\n");
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+            run(&state, &[&port], "hans falcon\n")
+        });
+        assert_eq!((left.stdout.matches("yoda: hi\n").count(), left.code), (count, Some(0)), "{left:?}");
+    }
 }
 
 #[test]

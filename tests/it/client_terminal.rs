@@ -1,7 +1,7 @@
 //! The client on a real pseudo terminal: typing while others talk, and a terminal left as found.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
 use tempfile::TempDir;
 
-use crate::client::{ACCOUNTS, nobody_listens, program};
+use crate::client::{ACCOUNTS, LOG_IN, converse, nobody_listens, program};
 use crate::client_links::Link;
 use crate::programs::{House, Server};
 use crate::socket::PATIENCE;
@@ -305,28 +305,8 @@ fn ctrl_c_clears_the_line_first_and_then_logs_out() {
     assert!(!shown.contains("Invalid"), "{shown:?}");
 }
 
-/// Logs hans in by the hand of a server that is none.
-fn pretend_to_log_in(listener: &TcpListener, terminal: &mut Terminal) -> TcpStream {
-    let (mut stream, _) = listener.accept().expect("the client");
-    stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-    let mut lines = BufReader::new(stream.try_clone().expect("a descriptor")).lines();
-    let mut answer = |line: &str| {
-        lines.next().expect("a line").expect("in time");
-        stream.write_all(format!("{line}\n").as_bytes()).expect("it reads");
-    };
-    answer("hello chinwag/1 S\nask name");
-    terminal.wait_for("Username: ");
-    terminal.type_in("hans\r");
-    answer("ask password");
-    terminal.wait_for("Password: ");
-    terminal.type_in("falcon\r");
-    answer("welcome hans 5 a");
-    terminal.wait_for("> ");
-    stream
-}
-
 #[test]
-fn ends_without_a_log_in_of_ours_leave_the_terminal_as_it_was() {
+fn rarer_ends_leave_the_terminal_as_it_was() {
     let ((_house, _server, port), state) = (house(), folder());
     let mut terminal = Terminal::start(&state, &["--color=sometimes", &port]);
     terminal.wait_for("sometimes");
@@ -349,7 +329,11 @@ fn ends_without_a_log_in_of_ours_leave_the_terminal_as_it_was() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port().to_string();
         let mut terminal = Terminal::start(&state, &[&port]);
-        let mut stream = pretend_to_log_in(&listener, &mut terminal);
+        let mut stream = thread::scope(|scope| {
+            let server = scope.spawn(|| converse(&listener, &LOG_IN));
+            terminal.log_in();
+            server.join().expect("it answers")
+        });
         terminal.begin_line();
         stream.write_all(format!("{last}\n").as_bytes()).expect("it reads");
         terminal.wait_for(&format!("error: {error}"));
@@ -475,7 +459,7 @@ fn a_dumb_terminal_gets_plain_lines_and_no_echo_of_the_password() {
 /// How a line of another user looks.
 #[test]
 fn colours_times_and_bell_are_as_asked_for() {
-    let (_house, server, port) = house();
+    let ((_house, server, port), state) = (house(), folder());
     for (variables, options, coloured, timed, rings) in [
         (&[][..], &[][..], true, true, false),
         (&[("NO_COLOR", "1")], &[], false, true, false),
@@ -486,7 +470,6 @@ fn colours_times_and_bell_are_as_asked_for() {
         (&[("TERM", "dumb")], &["--color=always"], true, false, false),
     ] {
         let case = format!("{variables:?} {options:?}");
-        let state = folder();
         let mut client = program(state.path(), &[&[port.as_str()], options].concat());
         client.envs(variables.iter().copied());
         let mut terminal = Terminal::run(&client, USUAL);

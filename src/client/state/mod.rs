@@ -291,7 +291,8 @@ impl State {
     pub fn handle(&mut self, now: Moment, event: Event<'_>, effects: &mut Vec<Effect>) {
         self.now = now;
         std::mem::swap(&mut self.effects, effects);
-        if self.phase != Phase::Ended {
+        // What was shown at the very end must not be shown again either.
+        if self.phase != Phase::Ended || matches!(event, Event::Displayed(_)) {
             self.decide(event);
         }
         std::mem::swap(&mut self.effects, effects);
