@@ -20,6 +20,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tempfile::TempDir;
 
 use crate::client;
+use crate::crowd::memory;
 use crate::socket::{Client, PATIENCE};
 
 pub(crate) const ACCOUNTS: &str = "hans falcon\nyoda wise\nluke skywalker\nvader sithlord\n";
@@ -259,24 +260,11 @@ impl Server {
         client.rest()
     }
 
-    /// The most memory that the server has had at a time (RSS), in MiB.
-    fn peak_memory(&self) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.program.child.id())).expect("it runs");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-        peak.and_then(|kib| kib.parse::<usize>().ok()).expect("a number of kB") / 1024
-    }
-
     /// Halts the server: when this returns, none of its threads runs. `Signal::CONT` ends that.
     pub(crate) fn halt(&self) {
         self.signal(Signal::STOP);
-        let pid = Pid::from_child(&self.program.child);
-        let halted = retry_on_intr(|| waitpid(Some(pid), WaitOptions::UNTRACED));
+        let halted = retry_on_intr(|| waitpid(Some(self.pid()), WaitOptions::UNTRACED));
         assert!(halted.expect("a child").is_some_and(|(_, status)| status.stopped()));
-    }
-
-    /// Sends a signal to the server.
-    pub(crate) fn signal(&self, signal: Signal) {
-        self.program.signal(signal);
     }
 
     /// Stops the server as an operator does.
@@ -1247,7 +1235,7 @@ fn many_who_ask_and_do_not_read_cost_little_memory() {
     // 10 kB for 8 bytes, 600 times.
     crowd.iter_mut().for_each(|client| client.send(&"whoelse\n".repeat(600)));
     (0..20).for_each(|_| drop(hans.look()));
-    let peak = server.peak_memory();
+    let peak = memory(server.pid(), "VmHWM") / (1024 * 1024);
     println!("{CROWD} non-readers: {peak} MiB");
     assert!(peak < 150, "{peak} MiB");
 }
