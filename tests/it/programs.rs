@@ -260,6 +260,11 @@ impl Server {
         client.rest()
     }
 
+    /// Sends the server a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.program.signal(signal);
+    }
+
     /// Halts the server: when this returns, none of its threads runs. `Signal::CONT` ends that.
     pub(crate) fn halt(&self) {
         self.signal(Signal::STOP);
