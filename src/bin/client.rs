@@ -30,6 +30,9 @@ struct Arguments {
     port: Option<u16>,
     #[command(flatten)]
     common: Common,
+    /// Start in general mode: what you type goes to everybody
+    #[arg(long)]
+    chat: bool,
     /// No times before what others say and do
     #[arg(long)]
     no_times: bool,
@@ -117,7 +120,7 @@ fn main() -> ExitCode {
 }
 
 fn configure(arguments: Arguments) -> Result<Options, End> {
-    let Arguments { command, ip, port, common, no_times, color, bell } = arguments;
+    let Arguments { command, ip, port, common, chat, no_times, color, bell } = arguments;
     let (target, common, errand) = match command {
         None => {
             let target = Target { host: ip, port: port.unwrap_or_default(), family: common.family() };
@@ -137,7 +140,8 @@ fn configure(arguments: Arguments) -> Result<Options, End> {
         bell,
         zone: TimeZone::system(),
     };
-    Ok(Options { target, memory: memory(common.state.as_deref())?, look, reconnect: !common.no_reconnect, errand })
+    let memory = memory(common.state.as_deref())?;
+    Ok(Options { target, memory, look, reconnect: !common.no_reconnect, chat, errand })
 }
 
 impl Common {

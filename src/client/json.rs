@@ -1,22 +1,38 @@
 //! `--json`: every event as one object on a line of its own.
 //!
-//! Every object has `"event"`; the other fields by event. `user`, `from` and `to` are names.
+//! Every object has `"event"`; the other fields by event. `user`, `from`, `to` and `by` are names,
+//! `users` is a list of names.
 //! Times (`sent`, `seen`, `since`) are RFC 3339 in UTC. `?` marks a field that may be missing.
 //!
 //! | event | fields |
 //! |---|---|
 //! | `welcome` | `user`: who we are |
 //! | `said` | `number`: rises, unique in a store, 0 for a broadcast; `from`; `text`; `sent`; `road`: `live`, `mail` (stored before) or `again` (stored, perhaps repeated) |
-//! | `said-general`, `said-group` | the same; with `group` |
+//! | `said-general`, `said-group` | the same: said in general mode, or to `group` |
 //! | `waiting` | `count`: so many stored messages follow |
 //! | `stored` | `to`; `seen`?: when he was last online |
-//! | `some-skipped` | none: a broadcast did not reach somebody |
+//! | `stored-in-group` | `group`; `users`: who has got it; `away`: a list of objects with `user` and `seen`?, for whom it is stored |
+//! | `some-skipped`, `some-full` | none: somebody does not get a text to many, because he blocks us or his mailbox is full |
+//! | `sent` | none: the server has accepted the text |
+//! | `delivered`, `seen` | `users`: some of the readers or all; `more`: how many are not named; `texts`: how many texts they have all got |
+//! | `seen-meanwhile` | `user`; `texts`: how many he saw while we were away; `sent`, `seen`: when the last of them was |
+//! | `receipts-dropped` | `max`: more readers than this saw texts meanwhile, not all are told |
 //! | `arrived`, `left` | `user` |
-//! | `names` | `users`: a list; a long list comes in several objects |
+//! | `names` | `users`; a long list comes in several objects |
 //! | `nobody` | none: the list is empty |
 //! | `blocked`, `unblocked`, `never-online` | `user` |
 //! | `online` | `user`; `since`; `idle`: milliseconds |
 //! | `offline` | `user`; `seen` |
+//! | `receipts` | `on`: true or false |
+//! | `groups` | `groups`: a list of objects with `group`, `owned` (true or false), `members` (how many); a long list comes in several objects |
+//! | `no-groups` | none: we are in no group |
+//! | `members` | `owner`; `users`: all members |
+//! | `group-created`, `group-added`, `group-removed` | `group`; `by`: who did it; `users`: with whom, or whom |
+//! | `group-renamed` | `group`; `by`; `name`: the new one |
+//! | `group-owned` | `group`; `by`; `user`: the new owner |
+//! | `group-left`, `group-deleted` | `group`; `by` |
+//! | `mode` | `mode`: `command`, `general`, `direct` or `group` |
+//! | `ask` | `question`: `group` (create one?), `group-name` or `group-members` |
 //! | `help` | `command`?, `text`: as people read it |
 //! | `refused` | `reason`: a word such as `invalid-user` or `mailbox-full`; `text`: as people read it |
 //! | `done` | `line`: all answers to this line of the input have come, counted from 1 after the log-in |
@@ -37,16 +53,17 @@ use jiff::tz::TimeZone;
 
 use super::state::Shown;
 use crate::wire::control;
+use crate::wire::name::UserName;
 use crate::wire::text::Speller;
-use crate::wire::{Letter, Notice, Road, Scope};
+use crate::wire::{Letter, Membership, News, Notice, Readers, Road, Scope};
 
 /// The object for one thing to be shown, if it has one.
 pub(super) fn object(shown: &Shown) -> Option<String> {
     Some(match shown {
         Shown::Notice(notice, _) => of_notice(notice)?,
-        Shown::Done(line) => Object::event("done").number("line", *line).close(),
+        Shown::Done(line) => Object::event("done").value("line", *line).close(),
         Shown::Lost(reason) => Object::event("connection-lost").text("reason", reason).close(),
-        Shown::Back(millis) => Object::event("connection-back").number("after", *millis).close(),
+        Shown::Back(millis) => Object::event("connection-back").value("after", *millis).close(),
         Shown::PasswordAgain => Object::event("password-again").close(),
     })
 }
@@ -71,20 +88,54 @@ fn of_notice(notice: &Notice) -> Option<String> {
                 Scope::Plain | Scope::General => object,
                 Scope::Group(group) => object.text("group", group.as_str()),
             };
-            let object = object.number("number", *number).text("from", from.as_str()).text("text", text.as_str());
+            let object = object.value("number", *number).text("from", from.as_str()).text("text", text.as_str());
             object.time("sent", *sent).text("road", road).close()
         }
         Notice::Stored { to, seen } => {
             let object = object.text("to", to.as_str());
             seen.map_or_else(|| object.clone(), |seen| object.clone().time("seen", seen.wall)).close()
         }
-        Notice::Waiting { count } => object.number("count", *count).close(),
-        Notice::Names(users) => object.list("users", users.iter().map(|user| user.as_str())).close(),
+        Notice::Waiting { count } => object.value("count", *count).close(),
+        Notice::StoredInGroup { group, here, away } => {
+            let away = away.iter().map(|(user, seen)| {
+                let object = Object::new().text("user", user.as_str());
+                seen.iter().fold(object, |object, seen| object.time("seen", seen.wall)).close()
+            });
+            object.text("group", group.as_str()).users(here).list("away", away).close()
+        }
+        Notice::Delivered(Readers { names, more, texts }) | Notice::Seen(Readers { names, more, texts }) => {
+            object.users(names).value("more", *more).value("texts", *texts).close()
+        }
+        Notice::SeenMeanwhile { by, texts, sent, seen } => {
+            object.text("user", by.as_str()).value("texts", *texts).time("sent", *sent).time("seen", *seen).close()
+        }
+        Notice::ReceiptsDropped { max } => object.value("max", *max).close(),
+        Notice::Receipts { on } => object.value("on", *on).close(),
+        Notice::Groups(groups) => {
+            let groups = groups.iter().map(|Membership { group, owned, members }| {
+                Object::new().text("group", group.as_str()).value("owned", *owned).value("members", *members).close()
+            });
+            object.list("groups", groups).close()
+        }
+        Notice::Members { owner, members } => object.text("owner", owner.as_str()).users(members).close(),
+        Notice::Group { group, by, news } => {
+            let object = object.text("group", group.as_str()).text("by", by.as_str());
+            let object = match news {
+                News::Created(users) | News::Added(users) | News::Removed(users) => object.users(users),
+                News::Renamed(name) => object.text("name", name.as_str()),
+                News::Owned(user) => object.text("user", user.as_str()),
+                News::Left | News::Deleted => object,
+            };
+            object.close()
+        }
+        Notice::Mode(_) => object.text("mode", words.next()?).close(),
+        Notice::Asked(_) => object.text("question", words.next()?).close(),
+        Notice::Names(users) => object.users(users).close(),
         Notice::Online { user, since, idle } => {
-            object.text("user", user.as_str()).time("since", since.wall).number("idle", *idle).close()
+            object.text("user", user.as_str()).time("since", since.wall).value("idle", *idle).close()
         }
         Notice::Offline { user, seen } => object.text("user", user.as_str()).time("seen", seen.wall).close(),
-        Notice::AlreadyOnline { user, idle } => object.text("user", user.as_str()).number("idle", *idle).close(),
+        Notice::AlreadyOnline { user, idle } => object.text("user", user.as_str()).value("idle", *idle).close(),
         Notice::Welcome { user, .. }
         | Notice::Arrived(user)
         | Notice::Left(user)
@@ -92,9 +143,9 @@ fn of_notice(notice: &Notice) -> Option<String> {
         | Notice::Unblocked(user)
         | Notice::NeverOnline(user)
         | Notice::NewUser(user) => object.text("user", user.as_str()).close(),
-        Notice::WrongPassword { tries } => object.number("tries", *tries).close(),
+        Notice::WrongPassword { tries } => object.value("tries", *tries).close(),
         Notice::JustLocked { seconds } | Notice::StillLocked { seconds } | Notice::TimedOut { seconds } => {
-            object.number("seconds", *seconds).close()
+            object.value("seconds", *seconds).close()
         }
         Notice::Refused(_) => object.text("reason", words.next()?).text("text", &in_words(notice)).close(),
         Notice::Help(command) => object.text("command", command.name).text("text", &in_words(notice)).close(),
@@ -115,17 +166,22 @@ fn in_words(notice: &Notice) -> String {
 struct Object(String);
 
 impl Object {
+    fn new() -> Self {
+        Self("{".to_owned())
+    }
+
     fn event(name: &str) -> Self {
-        Self("{".to_owned()).text("event", name)
+        Self::new().text("event", name)
     }
 
     fn text(mut self, key: &str, value: &str) -> Self {
         self.key(key);
-        self.string(value);
+        self.0.push_str(&quoted(value));
         self
     }
 
-    fn number(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+    /// A number, or true or false.
+    fn value(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.key(key);
         // Writing to a String cannot fail.
         let _ = write!(self.0, "{value}");
@@ -137,14 +193,19 @@ impl Object {
         self.text(key, &time)
     }
 
-    fn list<'a>(mut self, key: &str, values: impl Iterator<Item = &'a str>) -> Self {
+    fn users(self, users: &[UserName]) -> Self {
+        self.list("users", users.iter().map(|user| quoted(user.as_str())))
+    }
+
+    /// Of values that are written already.
+    fn list(mut self, key: &str, values: impl Iterator<Item = String>) -> Self {
         self.key(key);
         self.0.push('[');
         for (at, value) in values.enumerate() {
             if at > 0 {
                 self.0.push(',');
             }
-            self.string(value);
+            self.0.push_str(&value);
         }
         self.0.push(']');
         self
@@ -159,27 +220,28 @@ impl Object {
         if !self.0.ends_with('{') {
             self.0.push(',');
         }
-        self.string(key);
+        self.0.push_str(&quoted(key));
         self.0.push(':');
     }
+}
 
-    /// A string as RFC 8259 wants it: quotes, backslashes and control characters escaped.
-    fn string(&mut self, value: &str) {
-        self.0.push('"');
-        for c in value.chars() {
-            match c {
-                '"' => self.0.push_str("\\\""),
-                '\\' => self.0.push_str("\\\\"),
-                '\n' => self.0.push_str("\\n"),
-                '\t' => self.0.push_str("\\t"),
-                '\0'..='\x1f' => {
-                    let _ = write!(self.0, "\\u{:04x}", u32::from(c));
-                }
-                _ => self.0.push(c),
+/// A string as RFC 8259 wants it: quotes, backslashes and control characters escaped.
+fn quoted(value: &str) -> String {
+    let mut quoted = String::from('"');
+    for c in value.chars() {
+        match c {
+            '"' => quoted.push_str("\\\""),
+            '\\' => quoted.push_str("\\\\"),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            '\0'..='\x1f' => {
+                let _ = write!(quoted, "\\u{:04x}", u32::from(c));
             }
+            _ => quoted.push(c),
         }
-        self.0.push('"');
     }
+    quoted.push('"');
+    quoted
 }
 
 #[cfg(test)]
@@ -217,6 +279,43 @@ mod tests {
     fn events_are_named_as_on_the_wire() {
         let json = |notice| object(&Shown::Notice(notice, 0)).unwrap_or_default();
         assert_eq!(json(Notice::Names(vec![hans(), hans()])), r#"{"event":"names","users":["\"h\\","\"h\\"]}"#);
+        for (line, object) in [
+            (
+                "said-group g 0 live 0 a hi",
+                r#""group":"g","number":0,"from":"a","text":"hi","sent":"1970-01-01T00:00:00Z","road":"live"}"#,
+            ),
+            (
+                "stored-in-group g 1 a b 0 5 c - -",
+                r#""group":"g","users":["a"],"away":[{"user":"b","seen":"1970-01-01T00:00:00Z"},{"user":"c"}]}"#,
+            ),
+            ("some-full", "}"),
+            ("sent", "}"),
+            ("seen 2 7 a b", r#""users":["a","b"],"more":7,"texts":2}"#),
+            (
+                "seen-meanwhile a 3 0 1000",
+                r#""user":"a","texts":3,"sent":"1970-01-01T00:00:00Z","seen":"1970-01-01T00:00:01Z"}"#,
+            ),
+            ("receipts-dropped 1000", r#""max":1000}"#),
+            ("receipts on", r#""on":true}"#),
+            (
+                "groups g owner 2 h member 3",
+                r#""groups":[{"group":"g","owned":true,"members":2},{"group":"h","owned":false,"members":3}]}"#,
+            ),
+            ("no-groups", "}"),
+            ("members a a b", r#""owner":"a","users":["a","b"]}"#),
+            ("group-created g a", r#""group":"g","by":"a","users":[]}"#),
+            ("group-removed g a b", r#""group":"g","by":"a","users":["b"]}"#),
+            ("group-renamed g a h", r#""group":"g","by":"a","name":"h"}"#),
+            ("group-owned g a b", r#""group":"g","by":"a","user":"b"}"#),
+            ("group-left g a", r#""group":"g","by":"a"}"#),
+            ("mode general", r#""mode":"general"}"#),
+            ("ask group-name", r#""question":"group-name"}"#),
+        ] {
+            let tag = line.split(' ').next().unwrap_or_default();
+            let comma = if object == "}" { "" } else { "," };
+            let wanted = format!(r#"{{"event":"{tag}"{comma}{object}"#);
+            assert_eq!(json(control::decode(line).expect(line)), wanted);
+        }
         assert_eq!(json(Notice::Goodbye), r#"{"event":"goodbye"}"#);
         assert_eq!(json(Notice::Stored { to: hans(), seen: None }), r#"{"event":"stored","to":"\"h\\"}"#);
         let seen = Some(Ago { wall: 0, millis: 5 });

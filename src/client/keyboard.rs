@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,10 +20,10 @@ use rustyline::validate::Validator;
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 
 use super::memory::{HISTORY_LINES_MAX, Memory};
-use super::state::{Question, complete};
+use super::state::Question;
+use super::state::complete::Known;
 use super::{Input, screen};
 use crate::wire::line::LINE_BYTES_MAX;
-use crate::wire::name::UserName;
 
 /// A question of the mind, and who is logged in.
 #[derive(Debug, Clone)]
@@ -38,8 +37,8 @@ pub(super) struct Asked {
 pub(super) struct Desk {
     /// The program ends: leave the editor.
     pub(super) ended: AtomicBool,
-    /// Who can be written to, for completion.
-    pub(super) present: Mutex<BTreeSet<UserName>>,
+    /// For the prompt and for completion.
+    pub(super) known: Mutex<Known>,
     /// The terminal as it was before its echo was turned off.
     echoing: Mutex<Option<Termios>>,
 }
@@ -72,7 +71,7 @@ pub(super) fn read_lines(questions: &Receiver<Asked>, inputs: &Sender<Input>, de
     let mut lines = io::stdin().lock();
     while let Ok(Asked { question, .. }) = questions.recv() {
         if person && question != Question::Line {
-            screen::prompt(prompt_of(question));
+            screen::prompt(&prompt_of(question, desk));
         }
         let hidden = person && question == Question::Password;
         if hidden {
@@ -105,11 +104,11 @@ fn read_line(lines: &mut impl BufRead) -> Option<Vec<u8>> {
     Some(line)
 }
 
-fn prompt_of(question: Question) -> &'static str {
+fn prompt_of(question: Question, desk: &Desk) -> String {
     match question {
-        Question::Name => "Username: ",
-        Question::Password => "Password: ",
-        Question::Line => "> ",
+        Question::Name => "Username: ".to_owned(),
+        Question::Password => "Password: ".to_owned(),
+        Question::Line => desk.known.lock().map_or_else(|_| "> ".to_owned(), |known| known.prompt()),
     }
 }
 
@@ -183,6 +182,7 @@ impl<'a> Desktop<'a> {
         if let Some(assistant) = self.editor.helper_mut() {
             assistant.masking = asked.question == Question::Password;
         }
+        let prompt = prompt_of(asked.question, self.desk);
         let mut started = if is_line { self.put_aside.take() } else { None };
         loop {
             if self.desk.ended.load(Ordering::SeqCst) {
@@ -191,7 +191,7 @@ impl<'a> Desktop<'a> {
             let (text, at) = started.take().unwrap_or_default();
             let (left, right) = text.split_at_checked(at).unwrap_or((&text, ""));
             self.note(left, right);
-            match self.editor.readline_with_initial(prompt_of(asked.question), (left, right)) {
+            match self.editor.readline_with_initial(&prompt, (left, right)) {
                 Ok(line) => {
                     if is_line {
                         self.keep(&line);
@@ -261,8 +261,7 @@ impl Completer for Assistant<'_> {
         if self.masking {
             return Ok((at, Vec::new()));
         }
-        let Ok(present) = self.desk.present.lock() else { return Ok((at, Vec::new())) };
-        Ok(complete::complete(line, at, present.iter().map(UserName::as_str)))
+        Ok(self.desk.known.lock().map_or_else(|_| (at, Vec::new()), |known| known.complete(line, at)))
     }
 }
 

@@ -37,6 +37,7 @@ use crate::clock::Clock;
 use keyboard::{Asked, Desk, Desktop};
 use link::News;
 use screen::Outlet;
+use state::complete::Known;
 use state::{Effect, Event, Question, Rules, Shown, State};
 
 /// What the user wants.
@@ -50,6 +51,8 @@ pub struct Options {
     pub look: Look,
     /// Get a lost connection back.
     pub reconnect: bool,
+    /// Start in general mode.
+    pub chat: bool,
     /// One message and out.
     pub errand: Option<Errand>,
 }
@@ -91,6 +94,7 @@ pub fn run(options: Options) -> io::Result<End> {
     let rules = Rules {
         person: options.errand.is_none() && io::stdin().is_terminal(),
         reconnect: options.reconnect,
+        chat: options.chat,
         errand: options.errand.clone(),
     };
     let mut hands = Hands::new(clock, &options, Arc::clone(&desk), questions, knocker);
@@ -320,23 +324,19 @@ impl Hands {
                     let _ = things.send((mark, shown));
                 }
             }
-            Effect::Present(user, here) => {
-                if let Ok(mut present) = self.desk.present.lock() {
-                    if here {
-                        present.insert(user)
-                    } else {
-                        present.remove(&user)
-                    };
-                }
-            }
-            Effect::NobodyPresent => {
-                if let Ok(mut present) = self.desk.present.lock() {
-                    present.clear();
-                }
-            }
+            Effect::Present(user, here) => self.know(|known| known.user(user, here)),
+            Effect::NobodyPresent => self.know(|known| known.users.clear()),
+            Effect::Member(group, is_in) => self.know(|known| known.group(group, is_in)),
+            Effect::Mode(mode, group) => self.know(|known| (known.mode, known.last_group) = (mode, group)),
             Effect::End(end) => self.end = Some(end),
         }
         None
+    }
+
+    fn know(&self, learn: impl FnOnce(&mut Known)) {
+        if let Ok(mut known) = self.desk.known.lock() {
+            learn(&mut known);
+        }
     }
 
     fn ask(&mut self, question: Question) {

@@ -161,17 +161,15 @@ impl Painter {
         }
         match shown {
             Shown::Notice(Notice::Said(letter), _) => self.paint_letter(letter, out),
-            Shown::Notice(notice @ (Notice::Arrived(_) | Notice::Left(_)), wall) => {
-                let text = self.spell(notice);
-                let line = format!("{}{}", self.time(*wall), text.trim_end());
-                self.style("2", &line, out);
-                out.push('\n');
+            Shown::Notice(notice, wall) if self.is_of_others(notice) => {
+                let line = format!("{}{}", self.time(*wall), self.spell(notice));
+                self.paint_line("2", &line, out);
             }
-            Shown::Notice(notice @ Notice::Refused(_), _) => {
-                let text = self.spell(notice);
-                self.style("31", text.trim_end(), out);
-                out.push('\n');
-            }
+            Shown::Notice(
+                notice @ (Notice::Sent | Notice::SeenMeanwhile { .. } | Notice::ReceiptsDropped { .. }),
+                _,
+            ) => self.paint_line("2", &self.spell(notice), out),
+            Shown::Notice(notice @ Notice::Refused(_), _) => self.paint_line("31", &self.spell(notice), out),
             Shown::Notice(notice, _) => out.push_str(&self.spell(notice)),
             Shown::Done(_) => {}
             Shown::Lost(why) => self.own_line(&format!("Connection lost ({why}), trying to get it back"), out),
@@ -180,23 +178,38 @@ impl Painter {
         }
     }
 
+    /// Whether it tells what others have just done.
+    fn is_of_others(&self, notice: &Notice) -> bool {
+        match notice {
+            Notice::Arrived(_) | Notice::Left(_) | Notice::Delivered(_) | Notice::Seen(_) => true,
+            Notice::Group { by, .. } => by.as_str() != self.own_name,
+            _ => false,
+        }
+    }
+
     fn own_line(&self, text: &str, out: &mut String) {
-        self.style("33", &format!("-- {text}"), out);
+        self.paint_line("33", &format!("-- {text}"), out);
+    }
+
+    fn paint_line(&self, style: &str, line: &str, out: &mut String) {
+        self.style(style, line.trim_end(), out);
         out.push('\n');
     }
 
     fn paint_letter(&self, letter: &Letter, out: &mut String) {
         let spelled = self.spell(&Notice::Said(letter.clone()));
         let (from, text) = (letter.from.as_str(), letter.text.as_str());
-        // The line is `[when] from: text` or `[group/from] text`; its beginning is what is not the rest.
-        let before = spelled.len().saturating_sub(from.len() + 2 + text.len() + 1);
+        // The line is `[when] from: text` or `[group/from] text`; a name may stand in quotes.
+        let head = &spelled[..spelled.len().saturating_sub(text.len() + 1)];
+        let (before, after) = head.split_at(head.rfind(from).unwrap_or(head.len()));
+        let after = after.strip_prefix(from).unwrap_or(after);
         if letter.road == Road::Live && letter.scope != Scope::General {
             let time = self.time(letter.sent);
             self.style("2", &time, out);
         }
-        self.style("2", &spelled[..before], out);
+        self.style("2", before, out);
         self.style(&colour_of(from).to_string(), from, out);
-        out.push_str(if matches!(letter.scope, Scope::Group(_)) { "] " } else { ": " });
+        out.push_str(after);
         self.paint_text(text, out);
         if self.look.bell {
             out.push('\x07');
@@ -259,7 +272,8 @@ fn colour_of(name: &str) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::name::{Text, UserName};
+    use crate::wire::name::{GroupName, Text, UserName};
+    use crate::wire::{News, Readers};
 
     fn look(colour: bool, times: bool) -> Look {
         Look { json: false, times, colour, bell: false, zone: TimeZone::UTC }
@@ -278,9 +292,26 @@ mod tests {
         out
     }
 
-    fn said(text: &str, road: Road) -> Notice {
-        let (from, text, scope) = (name("hans:"), Text::harmless(text), Scope::Plain);
+    fn said_by(from: &str, text: &str, road: Road, scope: Scope) -> Notice {
+        let (from, text) = (name(from), Text::harmless(text));
         Notice::Said(Letter { number: 1, from, text, sent: 0, road, scope, receipt: false })
+    }
+
+    fn said(text: &str, road: Road) -> Notice {
+        said_by("hans:", text, road, Scope::Plain)
+    }
+
+    fn in_group(text: &str, road: Road) -> Notice {
+        said_by("yoda", text, road, Scope::Group(GroupName::parse("friends").expect("a name")))
+    }
+
+    fn seen() -> Notice {
+        Notice::Seen(Readers { names: vec![name("yoda")], more: 0, texts: 1 })
+    }
+
+    fn made_by(owner: &str) -> Notice {
+        let group = GroupName::parse("friends").expect("a name");
+        Notice::Group { group, by: name(owner), news: News::Created(Vec::new()) }
     }
 
     #[test]
@@ -295,6 +326,45 @@ mod tests {
         let notices = [said("hi", Road::Live), said("ho", Road::Mail), Notice::Left(name("yoda")), Notice::Nobody];
         let timed = painted(look(false, true), &notices);
         assert_eq!(timed, "00:00 hans:: hi\n[01/01/70 00:00:00] hans:: ho\n00:01 yoda logged out\nNobody else\n");
+    }
+
+    #[test]
+    fn texts_to_many_and_what_became_of_ours() {
+        let welcome = Notice::Welcome { user: name("bo"), pass: None };
+        let notices = [
+            welcome,
+            in_group("hi", Road::Live),
+            in_group("ho", Road::Mail),
+            said_by("yoda", "hu", Road::Live, Scope::General),
+            Notice::Sent,
+            seen(),
+            made_by("bo"),
+            made_by("yoda"),
+        ];
+        let timed = painted(look(false, true), &notices);
+        let lines: Vec<&str> = timed.lines().skip(1).collect();
+        let wanted = [
+            "00:00 [friends/yoda] hi",
+            "[01/01/70 00:00:00] [friends/yoda] ho",
+            "[GENERAL] [01/01/70 00:00:00] yoda: hu",
+            "[*sent*]",
+            "00:01 [seen by yoda]",
+            "bo created the group friends",
+            "00:01 yoda created the group friends",
+        ];
+        assert_eq!(lines, wanted);
+        let yoda = format!("\x1b[{}myoda\x1b[0m", colour_of("yoda"));
+        let coloured = painted(look(true, false), &notices);
+        let lines: Vec<&str> = coloured.lines().skip(1).collect();
+        assert_eq!(lines[0], format!("\x1b[2m[friends/\x1b[0m{yoda}] hi"));
+        assert_eq!(lines[2], format!("\x1b[2m[GENERAL] [01/01/70 00:00:00] \x1b[0m{yoda}: hu"));
+        assert_eq!(lines[3..5], ["\x1b[2m[*sent*]\x1b[0m", "\x1b[2m[seen by yoda]\x1b[0m"]);
+    }
+
+    #[test]
+    fn a_name_in_quotes_is_one() {
+        let text = painted(look(false, false), &[said_by("[02/03/26", "hi", Road::Live, Scope::Plain)]);
+        assert_eq!(text, "\"[02/03/26\": hi\n");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! # What it proves, in our words.
-//! client person         the program starts; or `pipe`, `no-reconnect` (in a pipe too), `send`
+//! client person         the program starts; or `chat`, `pipe`, `no-reconnect` (in a pipe too), `send`
 //! link up               the connection is there
 //! link up S             and the server of the store S has greeted and asks for the name
 //! link fails, link lost   it could not be had; it has ended
@@ -20,6 +20,7 @@
 //!
 //! What follows (checked): `connect`, `disconnect`, `server< line`, `screen< line`, `ask name`,
 //! `recall` and `remember` with store, user and number, `here user`, `gone user`, `nobody here`,
+//! `in group friends`, `not in group friends`, `mode general` and the like (the prompt),
 //! and `end` with exit code, error and hint.
 
 use std::collections::HashMap;
@@ -101,10 +102,11 @@ fn rules(kind: &str) -> Rules {
     let [user, password, to, text] = ["hans", "falcon", "yoda", "hi there"].map(str::to_owned);
     let errand = Errand { user, password, to, text };
     match kind {
-        "person" => Rules { person: true, reconnect: true, errand: None },
-        "pipe" => Rules { person: false, reconnect: true, errand: None },
-        "no-reconnect" => Rules { person: false, reconnect: false, errand: None },
-        "send" => Rules { person: false, reconnect: true, errand: Some(errand) },
+        "person" => Rules { person: true, reconnect: true, chat: false, errand: None },
+        "pipe" => Rules { person: false, reconnect: true, chat: false, errand: None },
+        "chat" => Rules { person: true, reconnect: true, chat: true, errand: None },
+        "no-reconnect" => Rules { person: false, reconnect: false, chat: false, errand: None },
+        "send" => Rules { person: false, reconnect: true, chat: false, errand: Some(errand) },
         _ => panic!("no such client: {kind}"),
     }
 }
@@ -149,6 +151,11 @@ impl Mind {
             Effect::Ask(question) => format!("ask {question:?}").to_lowercase(),
             Effect::Present(user, here) => format!("{} {user}", if here { "here" } else { "gone" }),
             Effect::NobodyPresent => "nobody here".to_owned(),
+            Effect::Member(group, is_in) => format!("{} {group}", if is_in { "in group" } else { "not in group" }),
+            Effect::Mode(mode, group) => {
+                let group = group.map_or_else(String::new, |group| format!(" {group}"));
+                format!("mode {mode:?}{group}").to_lowercase()
+            }
             Effect::End(End { code, error, hint }) => match (&*error, &*hint) {
                 ("", _) => format!("end {}", code as u8),
                 (_, "") => format!("end {}: {error}", code as u8),
@@ -272,14 +279,19 @@ transcripts! {
     end_of_pipe
     ends_after_log_in
     ends_before_log_in
+    groups
     input_ends_before_log_in
     leave
     log_in
     log_out_answer_lost
+    modes
+    modes_in_a_pipe
     no_reconnect
     outage
     output_closed
     resend
+    resume_changes_mode
+    resume_in_a_mode
     send
     silent_link
     token_refused

@@ -1,59 +1,211 @@
-//! What the Tab key offers: commands, and users who are still here.
+//! What the Tab key offers: commands, users who are still here, one's groups. And the prompt,
+//! which tells in which mode all this is meant.
 
-use crate::wire::command::COMMANDS;
+use std::collections::BTreeSet;
 
-/// Where the word before `at` begins, and the words it can become, each with a space behind.
-pub fn complete<'a>(line: &str, at: usize, present: impl Iterator<Item = &'a str>) -> (usize, Vec<String>) {
-    let head = line.get(..at).unwrap_or(line);
-    let start = head.rfind([' ', '\t']).map_or(0, |blank| blank + 1);
-    let (before, word) = head.split_at(start);
-    let mut words = before.split([' ', '\t']).filter(|word| !word.is_empty());
-    let found = match (words.next(), words.next()) {
-        (None, _) => {
-            let (slash, bare) = word.strip_prefix('/').map_or(("", word), |bare| ("/", bare));
-            commands(bare).map(|name| format!("{slash}{name} ")).collect()
+use crate::wire::Mode;
+use crate::wire::command::{self, BLANKS, COMMANDS, words};
+use crate::wire::name::{GroupName, UserName};
+
+/// What the typing thread knows of the talk.
+#[derive(Debug)]
+pub struct Known {
+    /// What a line means.
+    pub mode: Mode,
+    /// In group mode, the group last used.
+    pub last_group: Option<GroupName>,
+    /// Who can be written to.
+    pub users: BTreeSet<UserName>,
+    /// The groups one is in.
+    pub groups: BTreeSet<GroupName>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { mode: Mode::Command, last_group: None, users: BTreeSet::new(), groups: BTreeSet::new() }
+    }
+}
+
+impl Known {
+    /// Somebody is here, or not.
+    pub fn user(&mut self, user: UserName, here: bool) {
+        if here {
+            self.users.insert(user)
+        } else {
+            self.users.remove(&user)
+        };
+    }
+
+    /// One is in this group, or not.
+    pub fn group(&mut self, group: GroupName, is_in: bool) {
+        if is_in {
+            self.groups.insert(group)
+        } else {
+            self.groups.remove(&group)
+        };
+    }
+
+    /// `> ` with the mode before it.
+    pub fn prompt(&self) -> String {
+        match (self.mode, &self.last_group) {
+            (Mode::Command, _) => "> ".to_owned(),
+            (Mode::General, _) => "general> ".to_owned(),
+            (Mode::Direct, _) => "direct> ".to_owned(),
+            (Mode::Group, None) => "group> ".to_owned(),
+            (Mode::Group, Some(group)) => format!("group {group}> "),
         }
-        (Some(command), None) => second(command.strip_prefix('/').unwrap_or(command), word, present),
-        _ => Vec::new(),
-    };
-    (start, found)
+    }
+
+    /// Where the word before `at` begins, and the words it can become: each with a space behind,
+    /// or with a tilde where a text follows it.
+    pub fn complete(&self, line: &str, at: usize) -> (usize, Vec<String>) {
+        let head = line.get(..at).unwrap_or(line);
+        let start = head.rfind(BLANKS).map_or(0, |blank| blank + 1);
+        let (before, word) = head.split_at(start);
+        let before: Vec<&str> = words(before).collect();
+        let is_command = self.mode == Mode::Command || head.starts_with('/');
+        let (offered, end) = match (is_command, &before[..]) {
+            (true, []) => (commands(word.starts_with('/')), ' '),
+            (true, before) => (self.arguments(before), ' '),
+            (false, []) => (self.addressees(), '~'),
+            (false, _) => (Vec::new(), ' '),
+        };
+        let found: BTreeSet<String> = offered.into_iter().filter(|name| name.starts_with(word)).collect();
+        (start, found.into_iter().map(|name| format!("{name}{end}")).collect())
+    }
+
+    /// Whom a text can be for. The first tilde ends the name.
+    fn addressees(&self) -> Vec<String> {
+        let names = match self.mode {
+            Mode::Direct => self.names("user"),
+            Mode::Group => self.names("group"),
+            Mode::Command | Mode::General => Vec::new(),
+        };
+        names.into_iter().filter(|name| !name.contains('~')).collect()
+    }
+
+    /// What the word behind these words can be.
+    fn arguments(&self, before: &[&str]) -> Vec<String> {
+        let bare = before[0].strip_prefix('/').unwrap_or(before[0]);
+        let (name, at) = match (bare, before) {
+            ("group", [_]) | ("help", [_, "group"]) => return forms(),
+            ("group", [_, form, arguments @ ..]) => (format!("group {form}"), arguments.len()),
+            _ => (before[0].to_owned(), before.len() - 1),
+        };
+        let Some(command) = command::find(&name).or_else(|| command::find(bare)) else { return Vec::new() };
+        let arguments: Vec<&str> = command.arguments.split(' ').collect();
+        let last = arguments.last().filter(|last| last.contains("..."));
+        let argument = match arguments.get(at).or(last) {
+            // The name of a new group is not known.
+            Some(&"<group>") if name == "group create" => return Vec::new(),
+            Some(argument) => *argument,
+            None => return Vec::new(),
+        };
+        let mut names = self.names(argument);
+        // This one may be left out.
+        if argument == "[group]" {
+            names.extend(arguments.get(at + 1).into_iter().flat_map(|next| self.names(next)));
+        }
+        names
+    }
+
+    /// What can stand for an argument such as `<user...>`.
+    fn names(&self, argument: &str) -> Vec<String> {
+        match argument.trim_matches(['<', '>', '[', ']', '.']) {
+            "user" => self.users.iter().map(|user| user.as_str().to_owned()).collect(),
+            "group" => self.groups.iter().map(|group| group.as_str().to_owned()).collect(),
+            "command" => commands(false).into_iter().chain(commands(true)).collect(),
+            "on|off" => ["on", "off"].map(str::to_owned).to_vec(),
+            _ => Vec::new(),
+        }
+    }
 }
 
-fn second<'a>(command: &str, word: &str, present: impl Iterator<Item = &'a str>) -> Vec<String> {
-    if command == "help" {
-        return commands(word).map(|name| format!("{name} ")).collect();
-    }
-    let takes_user = COMMANDS.iter().any(|known| known.name == command && known.arguments.starts_with("<user>"));
-    if !takes_user {
-        return Vec::new();
-    }
-    present.filter(|user| user.starts_with(word)).map(|user| format!("{user} ")).collect()
-}
-
-fn commands(begin: &str) -> impl Iterator<Item = &'static str> {
+/// The first words of commands, with a slash or as most are typed.
+fn commands(slashed: bool) -> Vec<String> {
     let names = COMMANDS.iter().flat_map(|command| [command.name, command.alias]);
-    let mut found: Vec<_> = names.filter(|name| !name.is_empty() && name.starts_with(begin)).collect();
-    found.sort_unstable();
-    found.into_iter()
+    let names = names.filter(|name| !name.is_empty() && !name.contains(' '));
+    if slashed {
+        names.map(|name| format!("/{}", name.strip_prefix('/').unwrap_or(name))).collect()
+    } else {
+        names.filter(|name| !name.starts_with('/')).map(str::to_owned).collect()
+    }
+}
+
+/// What can follow `group`.
+fn forms() -> Vec<String> {
+    COMMANDS.iter().filter_map(|command| command.name.strip_prefix("group ")).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::complete;
+    use super::*;
 
-    fn offered(line: &str) -> (usize, Vec<String>) {
-        complete(line, line.len(), ["hans", "hanna", "yoda"].into_iter())
+    fn offered(mode: Mode, line: &str) -> (usize, String) {
+        let mut known = Known { mode, ..Known::default() };
+        for user in ["hans", "hanna", "yoda", "y~"] {
+            known.user(UserName::parse(user).expect("a name"), true);
+        }
+        for group in ["study", "sports"] {
+            known.group(GroupName::parse(group).expect("a name"), true);
+        }
+        let (start, found) = known.complete(line, line.len());
+        (start, found.join("|"))
     }
 
     #[test]
-    fn commands_first_then_users_where_a_user_belongs() {
-        assert_eq!(offered("who"), (0, vec!["whoelse ".into(), "whoelsesince ".into()]));
-        assert_eq!(offered("/log"), (0, vec!["/logout ".into()]));
-        assert_eq!(offered("message ha"), (8, vec!["hans ".into(), "hanna ".into()]));
-        assert_eq!(offered("/block  y"), (8, vec!["yoda ".into()]));
-        assert_eq!(offered("message hans ha"), (13, vec![]));
-        assert_eq!(offered("broadcast ha"), (10, vec![]));
-        assert_eq!(offered("help wh"), (5, vec!["whoelse ".into(), "whoelsesince ".into()]));
-        assert_eq!(offered("xyz").1, Vec::<String>::new());
+    fn commands_first_then_what_belongs_there() {
+        for (line, start, found) in [
+            ("who", 0, "whoelse |whoelsesince "),
+            ("/log", 0, "/logout "),
+            ("/g", 0, "/general |/group |/groups "),
+            ("gr", 0, "group |groups "),
+            ("ex", 0, ""),
+            ("message ha", 8, "hanna |hans "),
+            ("/block  yo", 8, "yoda "),
+            ("message hans ha", 13, ""),
+            ("broadcast ha", 10, ""),
+            ("help wh", 5, "whoelse |whoelsesince "),
+            ("help /d", 5, "/direct "),
+            ("help group k", 11, "kick "),
+            ("receipts o", 9, "off |on "),
+            ("group s", 6, "send "),
+            ("/group s", 7, "send "),
+            ("group send s", 11, "sports |study "),
+            ("group send study s", 17, ""),
+            ("group create s", 13, ""),
+            ("group create new ha", 17, "hanna |hans "),
+            ("group add study hans yo", 21, "yoda "),
+            ("group rename st", 13, "study "),
+            ("group rename study s", 19, ""),
+            ("group nonsense s", 15, ""),
+            ("/kick s", 6, "sports |study "),
+            ("/kick yo", 6, "yoda "),
+            ("/add study yo", 11, "yoda "),
+            ("/add yoda han", 10, "hanna |hans "),
+            ("/members sp", 9, "sports "),
+            ("xyz", 0, ""),
+        ] {
+            assert_eq!(offered(Mode::Command, line), (start, found.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn in_a_mode_the_first_word_is_who_gets_the_text() {
+        for (mode, line, start, found) in [
+            (Mode::General, "who", 0, ""),
+            (Mode::General, "/who", 0, "/whoelse |/whoelsesince "),
+            (Mode::General, "//who", 0, ""),
+            (Mode::Direct, "h", 0, "hanna~|hans~"),
+            (Mode::Direct, "y", 0, "yoda~"),
+            (Mode::Direct, "hans~yo", 0, ""),
+            (Mode::Direct, "hans~are yo", 9, ""),
+            (Mode::Direct, "/message yo", 9, "yoda "),
+            (Mode::Group, "st", 0, "study~"),
+            (Mode::Group, "ha", 0, ""),
+            (Mode::Group, "/add ha", 5, "hanna |hans "),
+        ] {
+            assert_eq!(offered(mode, line), (start, found.to_owned()), "{line}");
+        }
     }
 }

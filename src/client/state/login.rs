@@ -1,9 +1,10 @@
 //! From the greeting to the welcome: who we are, by password or by token.
 
+use super::talk::Pending;
 use super::{Code, Effect, End, Phase, Question, STORE_BYTES_MAX, Shown, State};
 use crate::wire::control::{self, Say};
 use crate::wire::text::Speller;
-use crate::wire::{Notice, Refusal, Request, command};
+use crate::wire::{Notice, Refusal, Request};
 
 /// What a server sends before it can know that we are not netcat.
 const PROMPT: &str = "Username: ";
@@ -47,6 +48,9 @@ impl State {
         store.clone_into(&mut self.store);
         (self.taken, self.displayed) = (0, 0);
         self.on_the_way.clear();
+        self.receipts_on_the_way.clear();
+        self.receipts.clear();
+        self.forget_groups();
         self.pending.iter_mut().for_each(|pending| pending.tag = None);
     }
 
@@ -162,8 +166,8 @@ impl State {
     /// The token is not accepted: `ask name` follows, and the password is needed.
     fn not_resumed(&mut self) {
         self.pass = None;
-        let only_logout = self.pending.len() == 1
-            && self.pending.iter().all(|pending| matches!(command::parse(&pending.text), Ok(Request::Logout)));
+        let is_logout = |pending: &Pending| self.talk.request(&pending.text) == Some(Request::Logout);
+        let only_logout = self.pending.len() == 1 && self.pending.iter().all(is_logout);
         if only_logout {
             // The session is gone because that line was carried out; only its answer was lost.
             let end = self.errand_end.take().unwrap_or_else(End::ok);

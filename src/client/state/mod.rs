@@ -7,16 +7,18 @@
 pub mod complete;
 mod ending;
 mod login;
+mod modes;
 mod talk;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use ending::{Code, End};
 
 use crate::wire::control::{self, Say};
-use crate::wire::name::UserName;
+use crate::wire::name::{GroupName, UserName};
 use crate::wire::time::Moment;
-use crate::wire::{Notice, Pass};
+use crate::wire::{self, Mode, Notice, Pass};
+use modes::Talk;
 use talk::Pending;
 pub use talk::{PENDING_MAX, TYPED_BYTES_MAX};
 
@@ -72,6 +74,10 @@ pub enum Effect {
     Present(UserName, bool),
     /// Nobody is known to be here.
     NobodyPresent,
+    /// Offer this group for completion, or no more.
+    Member(GroupName, bool),
+    /// What lines mean from now on; in group mode also the group last used.
+    Mode(Mode, Option<GroupName>),
     /// Show what is left, then end the program.
     End(End),
 }
@@ -118,6 +124,8 @@ pub struct Rules {
     pub person: bool,
     /// Get a lost connection back.
     pub reconnect: bool,
+    /// Start in general mode.
+    pub chat: bool,
     /// `client send`: one message and out.
     pub errand: Option<Errand>,
 }
@@ -185,6 +193,15 @@ pub struct State {
     pass: Option<Pass>,
     refused: bool,
 
+    // What the session is like there.
+    talk: Talk,
+    /// Back after an outage: until the server has said all, and the mode that it has told.
+    returning: Option<Mode>,
+    /// Since the last answered line: a question of group mode, and whether a refusal or the news
+    /// of a group tell more of the group last used than the words of the line.
+    question: Option<wire::Question>,
+    group_is_settled: bool,
+
     // What was typed.
     /// Questions that have no answer yet.
     asked: usize,
@@ -205,12 +222,15 @@ pub struct State {
     on_the_way: VecDeque<(u64, u64)>,
     /// Marks of receipts that had waited, and whose they are.
     receipts_on_the_way: VecDeque<(u64, UserName)>,
+    /// Those shown in this run, by reader.
+    receipts: BTreeMap<UserName, Notice>,
     /// The highest number that was given to the screen, and that has been displayed.
     taken: u64,
     displayed: u64,
     /// The highest number that the server was told.
     told: u64,
     present: BTreeSet<UserName>,
+    groups: BTreeSet<GroupName>,
     /// The names that come are the first page of a list.
     first_page: bool,
     errand_end: Option<End>,
@@ -268,6 +288,10 @@ impl State {
             user: None,
             pass: None,
             refused: false,
+            talk: Talk::default(),
+            returning: None,
+            question: None,
+            group_is_settled: false,
             asked: 0,
             pending: VecDeque::new(),
             tagged: 0,
@@ -278,10 +302,12 @@ impl State {
             marks: 0,
             on_the_way: VecDeque::new(),
             receipts_on_the_way: VecDeque::new(),
+            receipts: BTreeMap::new(),
             taken: 0,
             displayed: 0,
             told: 0,
             present: BTreeSet::new(),
+            groups: BTreeSet::new(),
             first_page: true,
             errand_end: None,
         }
@@ -391,7 +417,7 @@ impl State {
     /// The link is dead: begins an outage, or goes on with one.
     fn lost(&mut self, why: String) {
         let was_greeting = self.phase == Phase::Greeting;
-        (self.waiting_since, self.next_ping) = (None, None);
+        (self.waiting_since, self.next_ping, self.returning) = (None, None, None);
         if self.user.is_none() && self.outage.is_none() {
             let end = if was_greeting { End::no_greeting(&why) } else { End::broken(&why) };
             return self.end(end);

@@ -1,10 +1,14 @@
 //! Logged in: typed lines on their way there, and what comes back onto the screen.
 
+use std::collections::VecDeque;
+
+use super::modes::{MODES_MAX, NO_QUESTION, Talk};
 use super::{Code, Effect, End, FAREWELL_MAX, Fence, PAUSES, PING_EVERY, Phase, Question, Shown, State};
+use crate::wire::command::is_blank;
 use crate::wire::control::Say;
 use crate::wire::line::{self, LINE_BYTES_MAX};
-use crate::wire::name::UserName;
-use crate::wire::{Letter, Notice, Pass, Refusal, Request, Road, Tag, command};
+use crate::wire::name::{GroupName, UserName};
+use crate::wire::{self, Letter, Mode, News, Notice, Pass, Refusal, Request, Road, Scope, Tag};
 
 /// Typed lines that may be without an answer; then the keyboard waits.
 pub const PENDING_MAX: usize = 64;
@@ -20,6 +24,17 @@ pub(super) struct Pending {
     /// Counts the typed lines of this run; 0 for a line of the client's own.
     count: u64,
     pub(super) text: String,
+    /// It only leads back to where an earlier session was: its answers are not shown.
+    quiet: bool,
+}
+
+/// Leaves the server, whatever the mode.
+const LOG_OUT: &str = "/logout";
+
+impl Pending {
+    fn quiet(text: String) -> Self {
+        Self { tag: None, count: 0, text, quiet: true }
+    }
 }
 
 impl State {
@@ -31,7 +46,9 @@ impl State {
         self.next_ping = Some(self.now.elapsed + PING_EVERY);
         self.present.clear();
         self.effects.push(Effect::NobodyPresent);
-        match self.outage.take() {
+        let outage = self.outage.take();
+        let is_back = outage.is_some();
+        match outage {
             Some((since, _)) => {
                 self.put(Shown::Back(self.now.elapsed - since));
                 // The screen may have displayed more while the link was down.
@@ -44,8 +61,12 @@ impl State {
         }
         let first = self.user.is_none();
         self.user = Some(user);
-        for at in 0..self.pending.len() {
-            self.send_pending(at);
+        if is_back && (self.talk != Talk::default() || self.changes_session()) {
+            // The session may be another one: its mode comes before the answer.
+            self.returning = Some(Mode::Command);
+            self.say_and_wait(Say::Ping);
+        } else {
+            self.send_all();
         }
         match &self.rules.errand {
             Some(errand) if first => {
@@ -53,8 +74,54 @@ impl State {
                 self.queue(0, line);
             }
             Some(_) => {}
-            None => self.ask_lines(),
+            None if first && self.rules.chat => self.queue(0, "/general".to_owned()),
+            None => {}
         }
+        if self.rules.errand.is_none() {
+            self.ask_lines();
+        }
+        self.log_out_when_done();
+    }
+
+    fn send_all(&mut self) {
+        for at in 0..self.pending.len() {
+            self.send_pending(at);
+        }
+    }
+
+    /// Whether a line without an answer may have changed the session or not.
+    fn changes_session(&self) -> bool {
+        let mut talk = self.talk.clone();
+        self.pending.iter().any(|pending| pending.quiet || talk.follow(&pending.text))
+    }
+
+    /// Back with all that the server had to say: if the session is another one, or not where it
+    /// was when the first line without an answer was typed, it is led there. Then these lines
+    /// follow. Those that only change the session get a new tag, to be carried out again.
+    fn go_on(&mut self, mode: Mode) {
+        self.returning = None;
+        if mode == Mode::Command || self.changes_session() {
+            let exits = if mode == Mode::Command { 0 } else { MODES_MAX };
+            let mut talk = self.talk.clone();
+            let mut lines: VecDeque<Pending> =
+                (0..exits).map(|_| "/exit".to_owned()).chain(talk.way_here()).map(Pending::quiet).collect();
+            for mut pending in std::mem::take(&mut self.pending) {
+                if pending.quiet {
+                    continue;
+                }
+                let was_last_answer = talk.is_asked_for_members();
+                if talk.follow(&pending.text) {
+                    pending.tag = None;
+                }
+                lines.push_back(pending);
+                if was_last_answer && talk.mode() == Mode::Group && !talk.is_asked_for_members() {
+                    // If it was carried out before, it answers nothing now.
+                    lines.extend(NO_QUESTION.map(|line| Pending::quiet(line.to_owned())));
+                }
+            }
+            self.pending = lines;
+        }
+        self.send_all();
         self.log_out_when_done();
     }
 
@@ -94,16 +161,16 @@ impl State {
 
     fn typed_line(&mut self, text: &str) {
         self.counted += 1;
-        // Nothing but blanks is nothing, as with netcat.
-        if !text.trim_matches([' ', '\t']).is_empty() {
+        // Nothing but blanks is nothing, as with netcat; in group mode it can be an answer.
+        if !is_blank(text) || self.talk_to_come().mode() == Mode::Group {
             self.queue(self.counted, text.to_owned());
         }
         self.ask_lines();
     }
 
     fn queue(&mut self, count: u64, text: String) {
-        self.pending.push_back(Pending { tag: None, count, text });
-        if self.phase == Phase::Online {
+        self.pending.push_back(Pending { tag: None, count, text, quiet: false });
+        if self.phase == Phase::Online && self.returning.is_none() {
             self.send_pending(self.pending.len() - 1);
         }
     }
@@ -124,12 +191,25 @@ impl State {
         if self.user.is_none() || !resumed || self.input_ended || self.leaving.is_some() {
             return;
         }
+        // The prompt of a person tells the mode.
+        if self.rules.person && self.talk_to_come().prompt() != self.talk.prompt() {
+            return;
+        }
         let room = PENDING_MAX.saturating_sub(self.pending.len());
         let want = if self.rules.person { room.min(1) } else { room };
         while self.asked < want {
             self.asked += 1;
             self.effects.push(Effect::Ask(Question::Line));
         }
+    }
+
+    /// The session after all lines that have no answer yet.
+    fn talk_to_come(&self) -> Talk {
+        let mut talk = self.talk.clone();
+        for pending in self.pending.iter().filter(|pending| !pending.quiet) {
+            talk.follow(&pending.text);
+        }
+        talk
     }
 
     pub(super) fn input_ends(&mut self) {
@@ -149,7 +229,7 @@ impl State {
     /// At the end of the input, with every answer there: leave as one would by hand. Out of a
     /// pipe, only when what waited for us has come, is displayed and confirmed.
     fn log_out_when_done(&mut self) {
-        if !self.input_ended || !self.pending.is_empty() || self.phase != Phase::Online {
+        if !self.input_ended || !self.pending.is_empty() || self.phase != Phase::Online || self.returning.is_some() {
             return;
         }
         if self.rules.person {
@@ -160,7 +240,7 @@ impl State {
         } else if self.fenced == Fence::Asked || !self.on_the_way.is_empty() {
             return;
         }
-        self.queue(0, "logout".to_owned());
+        self.queue(0, LOG_OUT.to_owned());
     }
 
     pub(super) fn leave(&mut self) {
@@ -168,7 +248,7 @@ impl State {
             return self.end(End::interrupted());
         }
         self.leaving = Some((self.now.elapsed + FAREWELL_MAX, true));
-        self.queue(0, "logout".to_owned());
+        self.queue(0, LOG_OUT.to_owned());
     }
 
     /// What the server says after the welcome.
@@ -178,14 +258,18 @@ impl State {
         }
         self.learn(&notice);
         match notice {
+            Notice::Mode(mode) if self.returning.is_some() => self.returning = Some(mode),
+            notice if self.is_known_answer(&notice) => {}
             Notice::Said(letter) => self.show_letter(letter),
             Notice::SeenMeanwhile { ref by, .. } => {
                 let by = by.clone();
-                self.show(notice);
-                self.receipts_on_the_way.push_back((self.marks, by));
+                self.show_receipt(by, notice);
             }
             Notice::Done(tag) => self.done(tag),
             Notice::Pong => {
+                if let Some(mode) = self.returning {
+                    return self.go_on(mode);
+                }
                 if self.fenced == Fence::Asked {
                     self.fenced = Fence::Passed;
                 }
@@ -204,7 +288,7 @@ impl State {
             Notice::Done(tag) => {
                 self.pending.retain(|pending| pending.tag != Some(tag));
                 if self.pending.is_empty() {
-                    self.queue(0, "logout".to_owned());
+                    self.queue(0, LOG_OUT.to_owned());
                 }
             }
             Notice::Stored { .. } => self.show(notice),
@@ -220,6 +304,32 @@ impl State {
                 self.errand_end.get_or_insert(End::refused(code, refusal));
             }
             _ => {}
+        }
+    }
+
+    /// Whether it answers a line that the client has repeated for itself.
+    fn is_known_answer(&self, notice: &Notice) -> bool {
+        let is_answer = matches!(
+            notice,
+            Notice::Mode(_)
+                | Notice::Asked(_)
+                | Notice::Groups(_)
+                | Notice::NoGroups
+                | Notice::Members { .. }
+                | Notice::Receipts { .. }
+                | Notice::Refused(_)
+        );
+        is_answer && self.pending.front().is_some_and(|pending| pending.quiet)
+    }
+
+    /// The server tells again of what it does not know to have been shown.
+    fn show_receipt(&mut self, by: UserName, notice: Notice) {
+        if self.receipts.get(&by) != Some(&notice) {
+            self.receipts.insert(by.clone(), notice.clone());
+            self.show(notice);
+            self.receipts_on_the_way.push_back((self.marks, by));
+        } else if self.receipts_on_the_way.iter().all(|(_, other)| *other != by) {
+            self.say(Say::Told(by.as_str()));
         }
     }
 
@@ -267,20 +377,54 @@ impl State {
     fn done(&mut self, tag: Tag) {
         let Some(at) = self.pending.iter().position(|pending| pending.tag == Some(tag)) else { return };
         self.first_page = true;
-        if let Some(pending) = self.pending.remove(at)
-            && pending.count > 0
-        {
-            self.put(Shown::Done(pending.count));
+        let (question, is_settled) = (self.question.take(), std::mem::take(&mut self.group_is_settled));
+        if let Some(pending) = self.pending.remove(at) {
+            if !pending.quiet {
+                self.carried_out(&pending.text, question, is_settled);
+            }
+            if pending.count > 0 {
+                self.put(Shown::Done(pending.count));
+            }
         }
         self.ask_lines();
         self.log_out_when_done();
     }
 
-    /// Who is here, as far as it can be told from what comes.
+    /// Follows an answered line to what the session is now.
+    fn carried_out(&mut self, line: &str, question: Option<wire::Question>, is_settled: bool) {
+        let group = self.talk.group.clone();
+        self.follow_talk(|talk| {
+            talk.follow(line);
+            if is_settled {
+                talk.group = group;
+            }
+            if let Some(question) = question {
+                talk.asked(question);
+            }
+        });
+    }
+
+    fn follow_talk(&mut self, change: impl FnOnce(&mut Talk)) {
+        let before = self.talk.clone();
+        change(&mut self.talk);
+        let (mode, group) = self.talk.prompt();
+        if before.prompt() != (mode, group) {
+            self.effects.push(Effect::Mode(mode, group.cloned()));
+        }
+    }
+
+    /// Who is here, as far as it can be told from what comes, and which groups there are.
     fn learn(&mut self, notice: &Notice) {
         match notice {
             Notice::Arrived(user) | Notice::Online { user, .. } => self.present(user, true),
-            Notice::Said(Letter { from, road: Road::Live, .. }) => self.present(from, true),
+            Notice::Said(Letter { from, road, scope, .. }) => {
+                if *road == Road::Live {
+                    self.present(from, true);
+                }
+                if let Scope::Group(group) = scope {
+                    self.member(group, true);
+                }
+            }
             Notice::Left(user) | Notice::Offline { user, .. } | Notice::NeverOnline(user) => self.present(user, false),
             Notice::Stored { to, .. } => self.present(to, false),
             Notice::Names(users) if self.is_whoelse() => {
@@ -290,20 +434,70 @@ impl State {
                 users.iter().for_each(|user| self.present(user, true));
             }
             Notice::Nobody if self.is_whoelse() => self.forget_all(),
+            Notice::Groups(groups) => {
+                if std::mem::take(&mut self.first_page) {
+                    self.forget_groups();
+                }
+                groups.iter().for_each(|membership| self.member(&membership.group, true));
+            }
+            Notice::NoGroups => self.forget_groups(),
+            Notice::Group { group, by, news } => self.learn_news(group, by, news),
+            Notice::Asked(question) => self.question = Some(*question),
+            Notice::Refused(refusal) => {
+                self.group_is_settled = true;
+                if let Refusal::NotMember(group) = refusal {
+                    self.member(group, false);
+                }
+            }
             _ => {}
+        }
+    }
+
+    fn learn_news(&mut self, group: &GroupName, by: &UserName, news: &News) {
+        let is_mine = self.user.as_ref() == Some(by);
+        let is_over = match news {
+            News::Removed(users) => users.iter().any(|user| self.user.as_ref() == Some(user)),
+            News::Left => is_mine,
+            News::Renamed(_) | News::Deleted => true,
+            News::Created(_) | News::Added(_) | News::Owned(_) => false,
+        };
+        self.member(group, !is_over);
+        let name = match news {
+            News::Renamed(to) => Some(to.clone()),
+            _ => (!is_over).then(|| group.clone()),
+        };
+        if let News::Renamed(to) = news {
+            self.member(to, true);
+        }
+        self.group_is_settled |= is_mine;
+        if is_mine || self.talk.group.as_ref() == Some(group) {
+            self.follow_talk(|talk| talk.group = name);
         }
     }
 
     /// Whether the answers that come now are those to `whoelse`: answers keep the order of lines.
     fn is_whoelse(&self) -> bool {
         let first = self.pending.iter().find(|pending| pending.tag.is_some());
-        first.is_some_and(|pending| matches!(command::parse(&pending.text), Ok(Request::WhoElse)))
+        first.is_some_and(|pending| self.talk.request(&pending.text) == Some(Request::WhoElse))
     }
 
     fn present(&mut self, user: &UserName, here: bool) {
         let changed = if here { self.present.insert(user.clone()) } else { self.present.remove(user) };
         if changed {
             self.effects.push(Effect::Present(user.clone(), here));
+        }
+    }
+
+    fn member(&mut self, group: &GroupName, is_in: bool) {
+        let changed = if is_in { self.groups.insert(group.clone()) } else { self.groups.remove(group) };
+        if changed {
+            self.effects.push(Effect::Member(group.clone(), is_in));
+        }
+    }
+
+    pub(super) fn forget_groups(&mut self) {
+        for group in std::mem::take(&mut self.groups) {
+            self.effects.push(Effect::Member(group, false));
         }
     }
 
