@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
-use crate::programs::{Ended, House, Program};
+use crate::programs::{Ended, House, Program, has_ipv6};
 use crate::socket::PATIENCE;
 
 pub(crate) const ACCOUNTS: &str = "hans falcon\nyoda wise\nluke skywalker\n";
@@ -116,6 +116,81 @@ fn json_is_one_object_per_line() {
     let said = left.stdout.lines().find(|line| line.contains(r#""event":"said""#)).expect("it was stored");
     assert!(said.contains(r#""from":"hans","text":"\"hi\\\"","sent":"20"#), "{said}");
     assert!(said.ends_with(r#"Z","road":"mail"}"#), "{said}");
+}
+
+#[test]
+fn a_script_chats_in_a_mode_and_gets_its_receipts_later() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    let left =
+        run(&state, &[&port, "--chat"], "hans falcon\nlogout\n//x\n/group\ny\nfriends\nyoda~luke\nfriends~a~b\n");
+    let lines: Vec<&str> = left.stdout.lines().collect();
+    let wanted = [
+        "General mode: what you type goes to everybody; /exit leaves, /help lists commands",
+        "[*sent*]",
+        "[*sent*]",
+        "Group mode: type group~text; /exit leaves, /help lists commands",
+        "You are in no group",
+        "Create a new group? (y/n)",
+        "Name of the new group?",
+        "Its members? (user~user~..., or ~ for nobody yet)",
+        "hans created the group friends with luke, yoda",
+        "Sent to friends: stored for luke (never online yet), yoda (never online yet)",
+        "Goodbye",
+    ];
+    assert_eq!(lines[1..], wanted, "{}", left.stderr);
+    assert_eq!(left.code, Some(0));
+    let left = run(&state, &[&port], "yoda wise\n");
+    assert!(left.stdout.contains("] [friends/hans] a~b\n"), "{}", left.stdout);
+    // A one-shot message leaves the receipt to who can read it; then it is shown once.
+    let send = ["send", "127.0.0.1", &port, "--user", "hans", "luke", "the lab is open"];
+    let mut send = program(state.path(), &send);
+    send.env("CHINWAG_PASSWORD", "falcon");
+    let left = Program::spawn(send).leave();
+    assert_eq!((left.code, left.stdout.as_str()), (Some(0), "luke is offline (never online yet), message stored\n"));
+    for count in [1, 0] {
+        let left = run(&state, &[&port, "--json"], "hans falcon\n");
+        let seen =
+            left.stdout.lines().filter(|line| line.contains(r#"{"event":"seen-meanwhile","user":"yoda","texts":1,"#));
+        assert_eq!((left.code, seen.count()), (Some(0), count), "{}", left.stdout);
+    }
+}
+
+/// However it is called, it is one server: clients over IPv4 and IPv6 and netcat meet.
+#[test]
+fn clients_of_both_families_meet() {
+    if !has_ipv6("clients_of_both_families_meet") {
+        return;
+    }
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let server = house.serve(&[]);
+    let port = server.port().to_string();
+    let mut luke = server.client("luke");
+    let pairs = [[&["127.0.0.1"][..], &["::1"]], [&["-4", "localhost"], &["[::1]"]], [&["localhost"], &["-6", "::1"]]];
+    for (round, [one, other]) in pairs.into_iter().enumerate() {
+        let mut clients = [(one, "hans falcon\n"), (other, "yoda wise\n")].map(|(arguments, login)| {
+            let mut client = Program::spawn(program(state.path(), &[arguments, &[&port]].concat()));
+            client.type_in(login);
+            assert!(client.read_line().starts_with("Welcome"), "{arguments:?}");
+            client
+        });
+        let [hans, yoda] = &mut clients;
+        yoda.type_in("broadcast hello all\n");
+        hans.wait_for("yoda: hello all");
+        hans.type_in(&format!("message yoda hi\nmessage luke round {round}\n"));
+        yoda.wait_for("hans: hi");
+        luke.wait_for(&format!("hans: round {round}"));
+        for client in clients {
+            assert_eq!(client.leave().code, Some(0));
+        }
+    }
+    // A family in which the name has no address.
+    for arguments in [["-6", "127.0.0.1"], ["-4", "::1"]] {
+        let left = run(&state, &[&arguments[..], &[&port]].concat(), "");
+        assert_eq!(left.code, Some(3));
+        assert!(left.stderr.contains(": the name has no such address\n"), "{}", left.stderr);
+    }
 }
 
 #[test]

@@ -201,7 +201,8 @@ impl Stage {
     }
 }
 
-/// One client writes to another until both links have had their cuts.
+/// One client writes to another until both links have had their cuts; every second one in direct
+/// mode.
 fn converse(stage: &Stage, server: SocketAddr, pair: usize) {
     let seed = 0x5eed + pair as u64 * 2;
     let links = [Link::new(server, seed, CUTS), Link::new(server, seed + 1, CUTS)];
@@ -210,6 +211,10 @@ fn converse(stage: &Stage, server: SocketAddr, pair: usize) {
     let (heard, answers) = (lines_of(&mut reader), lines_of(&mut writer));
     let begin = format!("a{pair}: ");
     let (mut sent, mut shown) = (0, 0);
+    let is_direct = pair % 2 == 1;
+    if is_direct {
+        writer.type_in("/direct\n");
+    }
     let is_text = |line: &str| line.starts_with(&begin) || line.contains(&format!("] {begin}"));
     let check = |line: String, shown: &mut usize| {
         if is_text(&line) {
@@ -219,7 +224,8 @@ fn converse(stage: &Stage, server: SocketAddr, pair: usize) {
     };
     while links.iter().any(|link| link.cuts() < CUTS) {
         sent += 1;
-        writer.type_in(&format!("message b{pair} m{sent}\n"));
+        let line = if is_direct { format!("b{pair}~m{sent}\n") } else { format!("message b{pair} m{sent}\n") };
+        writer.type_in(&line);
         heard.try_iter().for_each(|line| check(line, &mut shown));
         while shown + AHEAD_MAX < sent {
             let line = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("pair {pair}: m{} is lost", shown + 1));
@@ -230,6 +236,8 @@ fn converse(stage: &Stage, server: SocketAddr, pair: usize) {
     let answers: Vec<String> = answers.iter().collect();
     assert_eq!(answers.last().map(String::as_str), Some("Goodbye"), "pair {pair}: {answers:?}");
     assert!(!answers.iter().any(|line| line.starts_with("Error.")), "pair {pair}: {answers:?}");
+    let modes = answers.iter().filter(|line| line.contains(" mode: ")).count();
+    assert_eq!(modes, usize::from(is_direct), "pair {pair}: {answers:?}");
     while shown < sent {
         let line = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("pair {pair}: m{} is lost", shown + 1));
         check(line, &mut shown);
@@ -241,6 +249,11 @@ fn converse(stage: &Stage, server: SocketAddr, pair: usize) {
         let left = client.leave();
         assert_eq!((left.code, left.stderr.as_str()), (Some(0), ""));
     }
+}
+
+fn assert_back(client: &mut Program) {
+    let line = client.read_line();
+    assert!(line.starts_with("-- Connected again after "), "{line}");
 }
 
 #[test]
@@ -270,13 +283,41 @@ fn a_server_killed_and_started_again_is_found_again() {
     client.type_in("message b0 three\n");
     let server = stage.house.serve(&[]);
     link.move_to(server.addresses[0]);
-    assert!(client.read_line().starts_with("-- Connected again after "));
+    assert_back(&mut client);
     client.wait_for("b0 is offline (never online yet), message stored");
     assert_eq!(client.leave().code, Some(0));
     let left = stage.client(&server.port().to_string(), "b0").leave();
     let texts: Vec<&str> =
         left.stdout.lines().filter_map(|line| line.split_once("] a0: ").map(|(_, text)| text)).collect();
     assert_eq!(texts, ["one", "two", "three"]);
+}
+
+#[test]
+fn a_mode_outlives_a_killed_server() {
+    let stage = Stage::new();
+    let server = stage.house.serve(&[]);
+    let link = Link::new(server.addresses[0], 1, 0);
+    let mut client = stage.client(&link.port(), "a0");
+    client.type_in("/group\ny\nfriends\nb0\nfriends~one\n");
+    let answers: Vec<String> = (0..7).map(|_| client.read_line()).collect();
+    assert!(answers[0].starts_with("Group mode: ") && answers[6].starts_with("Sent to friends: "), "{answers:?}");
+    server.kill();
+    assert!(client.read_line().starts_with("-- Connection lost ("));
+    client.type_in("friends~two\n/members\n/exit\n");
+    let server = stage.house.serve(&[]);
+    link.move_to(server.addresses[0]);
+    assert_back(&mut client);
+    assert!(client.read_line().starts_with("Sent to friends: stored for b0 "));
+    assert_eq!(
+        [(); 3].map(|()| client.read_line()),
+        ["a0 (owner)", "b0", "Command mode: type commands, help lists them"]
+    );
+    let left = client.leave();
+    assert_eq!((left.stdout.as_str(), left.code), ("Goodbye\n", Some(0)));
+    let left = stage.client(&server.port().to_string(), "b0").leave();
+    let texts: Vec<&str> =
+        left.stdout.lines().filter_map(|line| line.split_once("] [friends/a0] ").map(|(_, text)| text)).collect();
+    assert_eq!(texts, ["one", "two"]);
 }
 
 /// Nothing is closed and nothing refused: the server just does not answer any more. At the end of
@@ -292,8 +333,7 @@ fn a_server_that_falls_silent_is_noticed_and_found_again() {
     client.stdout.get_ref().set_read_timeout(Some(2 * PATIENCE)).expect("an option");
     assert_eq!(client.read_line(), "-- Connection lost (no answer for 20 s), trying to get it back");
     server.signal(Signal::CONT);
-    let line = client.read_line();
-    assert!(line.starts_with("-- Connected again after "), "{line:?}");
+    assert_back(&mut client);
     let ended = client.end();
     assert_eq!((ended.stdout.as_str(), ended.code), ("Goodbye\n", Some(0)), "{}", ended.stderr);
 }

@@ -286,6 +286,54 @@ fn the_tab_key_completes_commands_and_users_who_are_here() {
     terminal.end(0);
 }
 
+/// From the prompt of the general mode to a group with a member, a text, its receipts, and back.
+#[test]
+fn the_prompt_tells_the_mode_and_group_mode_is_a_dialogue() {
+    let ((_house, server, port), state) = (house(), folder());
+    let mut terminal = Terminal::start(&state, &[&port, "--chat", "--color=never", "--no-times"]);
+    terminal.wait_for("Username: ");
+    terminal.give_name_and_password();
+    terminal.wait_for_screen(
+        "Welcome to chinwag, hans! Type help for the commands\n\
+         General mode: what you type goes to everybody; /exit leaves, /help lists commands\n\
+         general>",
+    );
+    let mut yoda = yoda(&server);
+    terminal.wait_for("yoda logged in");
+    terminal.type_in("logout\r");
+    terminal.wait_for_screen("general> logout\n[*sent*]\n[seen by yoda]\ngeneral>");
+    read_until(&mut yoda, "] hans: logout\n");
+    terminal.type_in("/gr\t\t");
+    terminal.wait_for_screen("/group   /groups\ngeneral> /group");
+    terminal.type_in("\r");
+    terminal.wait_for_screen("You are in no group\nCreate a new group? (y/n)\ngroup>");
+    terminal.type_in("y\r");
+    terminal.wait_for_screen("Name of the new group?\ngroup>");
+    terminal.type_in("study\r");
+    terminal.wait_for_screen("Its members? (user~user~..., or ~ for nobody yet)\ngroup>");
+    terminal.type_in("yoda\r");
+    read_until(&mut yoda, "hans created the group study with yoda\n");
+    terminal.wait_for_screen("hans created the group study with yoda\ngroup study>");
+    terminal.type_in("st\tfirst~draft\r");
+    read_until(&mut yoda, "[study/hans] first~draft\n");
+    terminal.wait_for_screen("> study~first~draft\n[*sent*]\n[seen by yoda]\ngroup study>");
+    yoda.write_all(b"group send study fine\n").expect("it listens");
+    terminal.wait_for("[study/yoda] fine");
+    terminal.type_in("/kick yo\t\r");
+    read_until(&mut yoda, "hans removed yoda from study\n");
+    terminal.type_in("/exit\r");
+    terminal.wait_for("general> ");
+    terminal.type_in("/exit\r");
+    terminal.wait_for_screen("Command mode: type commands, help lists them\n>");
+    terminal.type_in("/direct\r");
+    terminal.wait_for("direct> ");
+    terminal.type_in("yo\tbye\r");
+    read_until(&mut yoda, "hans: bye\n");
+    terminal.type_in(CTRL_C);
+    terminal.wait_for("Goodbye");
+    terminal.end(0);
+}
+
 #[test]
 fn ctrl_c_clears_the_line_first_and_then_logs_out() {
     let ((_house, _server, port), state) = (house(), folder());
@@ -479,6 +527,9 @@ fn colours_times_and_bell_are_as_asked_for() {
         terminal.wait_for(WELCOME);
         let mut yoda = yoda(&server);
         terminal.wait_for("yoda logged in");
+        // Answered after all that waited, such as a text that the log-out before was too fast for.
+        terminal.type_in("help help\r");
+        terminal.wait_for("for example help block");
         let start = terminal.shown.len();
         yoda.write_all(b"message hans hans!\nlogout\n").expect("it listens");
         terminal.wait_for("yoda logged out");
@@ -489,7 +540,7 @@ fn colours_times_and_bell_are_as_asked_for() {
         assert_eq!(written.contains('\x07'), rings, "{case}: {written:?}");
         assert!(!is_dumb || coloured || !terminal.shown.contains('\x1b'), "{case}: {:?}", terminal.shown);
         let seen = terminal.screen.screen().contents();
-        let line = seen.lines().find(|line| line.ends_with("yoda: hans!")).unwrap_or_else(|| panic!("{case}: {seen}"));
+        let line = seen.lines().rfind(|line| line.ends_with("yoda: hans!")).unwrap_or_else(|| panic!("{case}: {seen}"));
         let time: String = line.replace("yoda: hans!", "").replace(|c: char| c.is_ascii_digit(), "0");
         assert_eq!(time, if timed { "00:00 " } else { "" }, "{case}");
         terminal.type_in("logout\r");

@@ -68,11 +68,12 @@ impl Author {
         let Some(mut client) = Client::try_connect(address) else { return };
         client.send(&format!("s{}\npass", self.number));
         while !client.closed {
-            let window: Vec<(usize, String)> = (0..WINDOW).map(|_| self.write()).collect();
+            let window: Vec<(Option<usize>, String)> = (0..WINDOW).map(|_| self.write()).collect();
             // A fence behind each message tells the answers apart.
             let lines = window.iter().map(|(to, text)| {
                 let padding = if self.dice.roll(8) == 0 { LONG_BYTES } else { 0 };
-                format!("message r{to} {text} {}\nhelp {text}", "x".repeat(padding))
+                let to = to.map_or_else(|| format!("group send g{}", self.number), |to| format!("message r{to}"));
+                format!("{to} {text} {}\nhelp {text}", "x".repeat(padding))
             });
             client.send(&lines.collect::<Vec<_>>().join("\n"));
             let last = fence(&window[WINDOW - 1].1);
@@ -84,10 +85,13 @@ impl Author {
                 if line == fence(text) {
                     window.next();
                     stored = false;
-                } else if line.starts_with(&format!("r{to} is offline")) && line.ends_with("message stored") {
+                } else if let Some(receivers) = stored_for(&line) {
                     assert!(!stored, "{text} was stored twice");
+                    assert!(to.is_none_or(|to| receivers == [to]), "{line:?} is no answer to a text for {to:?}");
                     stored = true;
-                    self.acknowledged.entry(*to).or_default().insert(text.clone());
+                    for receiver in receivers {
+                        self.acknowledged.entry(receiver).or_default().insert(text.clone());
+                    }
                     // When the round is over nobody counts any more.
                     let _ = killer.send(());
                 }
@@ -95,11 +99,23 @@ impl Author {
         }
     }
 
-    fn write(&mut self) -> (usize, String) {
+    /// The next text, to one receiver or to the group of all.
+    fn write(&mut self) -> (Option<usize>, String) {
         let text = format!("m{}-{}", self.number, self.next);
         self.next += 1;
-        (self.dice.pick(RECEIVERS), text)
+        let to = self.dice.pick(RECEIVERS + 1);
+        ((to < RECEIVERS).then_some(to), text)
     }
+}
+
+/// Who gets the text later, if the answer says that it is stored.
+fn stored_for(line: &str) -> Option<Vec<usize>> {
+    let names = match line.strip_prefix("Sent to g") {
+        Some(names) => names.split_once("stored for ")?.1,
+        None => line.strip_suffix("), message stored")?.split(" is offline").next()?,
+    };
+    let words = names.split(' ').filter_map(|word| word.strip_prefix('r'));
+    Some(words.filter_map(|number| number.parse().ok()).collect())
 }
 
 /// The answer to `help <text>`.
@@ -142,7 +158,7 @@ fn visit_as(mut client: Client, name: &str, password: &str, stay: usize) -> Visi
 
 /// The texts among `lines`, without senders, times and padding.
 fn texts(lines: &[String]) -> Vec<String> {
-    let said = lines.iter().filter_map(|line| line.split_once(": m"));
+    let said = lines.iter().filter_map(|line| line.split_once(": m").or_else(|| line.split_once("] m")));
     said.map(|(_, text)| format!("m{}", text.split(' ').next().unwrap_or_default())).collect()
 }
 
@@ -161,6 +177,28 @@ impl Story {
     /// The credentials of all who appear.
     fn accounts() -> String {
         (0..SENDERS).map(|n| format!("s{n} pass\n")).chain((0..RECEIVERS).map(|n| format!("r{n} pass\n"))).collect()
+    }
+
+    fn receivers() -> Vec<String> {
+        (0..RECEIVERS).map(|n| format!("r{n}")).collect()
+    }
+
+    /// Every author makes a group of all receivers; then the server is killed.
+    fn make_groups(server: Server) {
+        for author in 0..SENDERS {
+            let receivers = Self::receivers().join(" ");
+            let made = server.script(&format!("s{author} pass\ngroup create g{author} {receivers}\n"));
+            assert!(made.contains(" created the group "), "{made}");
+        }
+        server.kill();
+    }
+
+    fn check_groups(server: &Server) {
+        for author in 0..SENDERS {
+            let members = server.script(&format!("s{author} pass\ngroup members g{author}\n"));
+            let wanted = format!("{}\ns{author} (owner)\n", Self::receivers().join("\n"));
+            assert!(members.ends_with(&wanted), "{members}");
+        }
     }
 
     /// One life of the server, until `end` is called at a random moment.
@@ -244,11 +282,13 @@ fn a_killed_server_keeps_its_promises() {
     let rounds = rounds("CHINWAG_CRASH_ROUNDS", ROUNDS);
     let house = House::new(Story::accounts());
     let mut story = Story::new();
+    Story::make_groups(house.serve(&[]));
     for _ in 0..rounds {
         story.round(house.serve(&[]), Server::kill);
     }
     let server = house.serve(&[]);
     story.collect(&server);
+    Story::check_groups(&server);
     let _ = server.stop();
     story.check(rounds);
 }

@@ -309,7 +309,7 @@ impl Client {
     }
 
     /// Reads up to a line that holds `part`.
-    fn wait_for(&mut self, part: &str) {
+    pub(crate) fn wait_for(&mut self, part: &str) {
         self.read_until(|all| {
             let all = String::from_utf8_lossy(all);
             all.find(part).is_some_and(|at| all[at..].contains('\n'))
@@ -357,7 +357,7 @@ fn undated(line: &str) -> &str {
 }
 
 /// Whether IPv6 works here; says so if a test must be skipped.
-fn has_ipv6(test: &str) -> bool {
+pub(crate) fn has_ipv6(test: &str) -> bool {
     let has = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
         println!("skipped {test}: this machine has no ::1");
