@@ -791,6 +791,7 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
             let id = ids.find_or_add(connection, user)?;
             connection.prepare_cached(SET_TOKEN)?.execute(params![id, tokens.latest, tokens.used])?;
         }
+        Record::Nothing => {}
         Record::Heartbeat { wall } => {
             connection.prepare_cached(SET_META)?.execute(params!["heartbeat", wall])?;
         }

@@ -211,12 +211,13 @@ impl State {
                 self.take_line(conn, user, mode, line.as_bytes());
                 self.tag = None;
             }
-            Some(Fate::Pending) => self.await_line(conn, user, tag),
-            Some(Fate::Done(answer)) => {
+            Some(fate) => {
                 self.charge_line(conn);
                 self.touch(conn);
-                if let Some(answer) = answer {
-                    self.send(conn, answer);
+                match fate {
+                    Fate::Pending => self.await_line(conn, user, tag),
+                    Fate::Done(Some(answer)) => self.send(conn, answer),
+                    Fate::Done(None) => {}
                 }
             }
         }
@@ -457,7 +458,7 @@ impl State {
         let (Stage::Leaving(user, _), Some(last)) = (&session.stage, session.last.take()) else { return };
         let user = *user;
         self.timers.remove(&(session.silence, Timer::Silence(conn)));
-        if self.confirm_mail(conn, user) {
+        if self.confirm_mail(conn, user) || self.roster[user].mailbox.is_undeleted() {
             // Whoever left in order must not get these again, not even after a crash: the last
             // line waits until that is on the disk.
             self.forget_mail(user, Some(conn));

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::groups::Pending;
+use super::lines::Fate;
 use super::roster::{User, UserId};
+use super::unconfirmed::Stored;
 use super::{ConnId, Effect, Notice, Record, State};
 use crate::wire::{Letter, Refusal, Tag};
 
@@ -26,7 +28,7 @@ pub(super) struct Journal {
     /// Mail that was read, and that the disk did not forget: whose.
     unforgotten: BTreeSet<UserId>,
     /// Returned messages that the disk refused, and for whom.
-    unreturned: Vec<(UserId, Letter)>,
+    unreturned: Vec<(UserId, Letter, Stored)>,
     /// Receipts that the store does not hold as they are: whose, and from whom.
     unreceipted: BTreeSet<(UserId, UserId)>,
 }
@@ -34,26 +36,25 @@ pub(super) struct Journal {
 /// What to do when a record is stored, or is not.
 #[derive(Debug)]
 struct Entry {
-    /// Whose output waits for it: the asker, and after a dead link the asker once more.
-    askers: Askers,
+    /// Whose output waits for it.
+    asker: Option<ConnId>,
     /// The line of our client that asked for it.
     line: Option<(UserId, Tag)>,
     cost: usize,
     promise: Promise,
 }
 
-/// Mostly one, seldom none, hardly ever more.
-type Askers = (Option<ConnId>, Vec<ConnId>);
-
 /// What the record means to somebody.
 #[derive(Debug)]
 pub(super) enum Promise {
     /// Nothing: nobody waits for it.
     Quiet,
-    /// What was read is forgotten; tried again until it is.
-    Forget(UserId),
+    /// The answer to a line that came again while an earlier record waited for the disk.
+    Repeat(UserId, Tag),
+    /// What was read, up to this number, is forgotten; tried again until it is.
+    Forget(UserId, u64),
     /// A text that was not confirmed is back in the mailbox; tried again until it is.
-    Return(UserId, Letter),
+    Return(UserId, Letter, Stored),
     /// A receipt is kept or forgotten: whose, and from whom; tried again until it is.
     Receipt(UserId, UserId),
     /// A message in the mailboxes of `to`, and what the sender is told.
@@ -81,10 +82,15 @@ impl Journal {
         self.entries.is_empty()
     }
 
+    /// Whether a text of this mailbox is on neither disk nor screen; newer ones must not overtake it.
+    pub(super) fn owes_return(&self, user: UserId) -> bool {
+        self.unreturned.iter().any(|(owner, ..)| *owner == user)
+    }
+
     fn push(&mut self, asker: Option<ConnId>, line: Option<(UserId, Tag)>, cost: usize, promise: Promise) {
         self.promised += usize::from(cost > 0);
         self.bytes += cost;
-        self.entries.push_back(Entry { askers: (asker, Vec::new()), line, cost, promise });
+        self.entries.push_back(Entry { asker, line, cost, promise });
     }
 
     fn take(&mut self, records: usize) -> Vec<Entry> {
@@ -122,23 +128,22 @@ impl State {
     /// Deletes from the store what `user` has read; `asker` waits until that is certain.
     pub(super) fn forget_mail(&mut self, user: UserId, asker: Option<ConnId>) {
         let User { name, mailbox, .. } = &self.roster[user];
-        let record = Record::Confirmed { user: name.clone(), upto: mailbox.confirmed };
-        self.store(record, asker, None, Promise::Forget(user));
+        let upto = mailbox.confirmed;
+        let record = Record::Confirmed { user: name.clone(), upto };
+        self.store(record, asker, None, Promise::Forget(user, upto));
     }
 
     /// Puts a text that was not confirmed into the mailbox of `user`.
-    pub(super) fn return_letter(&mut self, user: UserId, letter: Letter) {
+    pub(super) fn return_letter(&mut self, user: UserId, letter: Letter, stored: Stored) {
         let to = self.roster[user].name.clone();
         let record = Record::Message { to: vec![to], letter: letter.clone(), tag: None };
-        self.store(record, None, None, Promise::Return(user, letter));
+        self.store(record, None, None, Promise::Return(user, letter, stored));
     }
 
-    /// The same line has come again before its record was stored: this connection waits too.
+    /// The same line has come again before its record was stored. Its answer waits behind those
+    /// that this connection waits for already, whatever the order of their records.
     pub(super) fn await_line(&mut self, conn: ConnId, user: UserId, tag: Tag) {
-        if let Some(entry) = self.journal.entries.iter_mut().find(|entry| entry.line == Some((user, tag))) {
-            entry.askers.1.push(conn);
-            self.hold(conn);
-        }
+        self.store(Record::Nothing, Some(conn), None, Promise::Repeat(user, tag));
     }
 
     /// The oldest records are on the disk: everybody gets the answer that waited for it.
@@ -148,7 +153,7 @@ impl State {
             if let Some((user, tag)) = entry.line {
                 self.roster[user].lines.done(tag, answer.clone());
             }
-            self.release(entry.askers, answer);
+            self.release(entry.asker, answer);
         }
     }
 
@@ -170,15 +175,22 @@ impl State {
                 Promise::Message { .. } | Promise::Block { .. } | Promise::Group(_) => {
                     Some(Notice::Refused(Refusal::DiskFailed))
                 }
-                Promise::Quiet | Promise::Forget(_) | Promise::Receipt(..) => None,
-                Promise::Return(user, letter) => {
-                    if self.journal.unreturned.len() < RETRIES_MAX {
-                        self.journal.unreturned.push((user, letter));
+                Promise::Quiet | Promise::Forget(..) | Promise::Receipt(..) => None,
+                Promise::Repeat(user, tag) => self.fate(user, tag),
+                Promise::Return(user, letter, stored) => {
+                    // What the store holds all the same has only lost the mark of a repetition.
+                    let is_there = match stored {
+                        Stored::No => false,
+                        Stored::Yes | Stored::ReadElsewhere => true,
+                        Stored::Leaving => letter.number > self.roster[user].mailbox.deleted,
+                    };
+                    if !is_there && self.journal.unreturned.len() < RETRIES_MAX {
+                        self.journal.unreturned.push((user, letter, stored));
                     }
                     None
                 }
             };
-            self.release(entry.askers, answer);
+            self.release(entry.asker, answer);
         }
     }
 
@@ -189,19 +201,26 @@ impl State {
         self.effects.push(Effect::Hold(conn));
     }
 
-    fn release(&mut self, (asker, again): Askers, answer: Option<Notice>) {
-        for conn in asker.into_iter().chain(again) {
-            if let Some(session) = self.sessions.get_mut(&conn) {
-                session.holds = session.holds.saturating_sub(1);
-            }
-            self.effects.push(Effect::Release(conn, answer.clone()));
+    fn release(&mut self, asker: Option<ConnId>, answer: Option<Notice>) {
+        let Some(conn) = asker else { return };
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.holds = session.holds.saturating_sub(1);
+        }
+        self.effects.push(Effect::Release(conn, answer));
+    }
+
+    /// What became of a line whose record came before.
+    fn fate(&self, user: UserId, tag: Tag) -> Option<Notice> {
+        match self.roster[user].lines.find(tag) {
+            Some(Fate::Done(answer)) => answer.clone(),
+            _ => Some(Notice::Refused(Refusal::DiskFailed)),
         }
     }
 
     /// Tries again what the disk refused and nobody was told about.
     pub(super) fn retry_records(&mut self) {
-        for (user, letter) in std::mem::take(&mut self.journal.unreturned) {
-            self.return_letter(user, letter);
+        for (user, letter, stored) in std::mem::take(&mut self.journal.unreturned) {
+            self.return_letter(user, letter, stored);
         }
         for user in std::mem::take(&mut self.journal.unforgotten) {
             self.forget_mail(user, None);
@@ -214,11 +233,26 @@ impl State {
     /// A record is on the disk. Returns what the asker is told.
     fn keep_promise(&mut self, promise: &Promise) -> Option<Notice> {
         match promise {
-            Promise::Quiet | Promise::Forget(_) | Promise::Return(..) | Promise::Receipt(..) => None,
+            Promise::Quiet | Promise::Receipt(..) => None,
+            &Promise::Repeat(user, tag) => self.fate(user, tag),
+            &Promise::Forget(user, upto) => {
+                let mailbox = &mut self.roster[user].mailbox;
+                mailbox.deleted = mailbox.deleted.max(upto);
+                None
+            }
+            &Promise::Return(user, Letter { number, .. }, _) => {
+                let mailbox = &mut self.roster[user].mailbox;
+                mailbox.deleted = mailbox.deleted.min(number.saturating_sub(1));
+                None
+            }
             Promise::Message { answer, .. } => answer.clone(),
             &Promise::Block { by, whom, blocked } => {
-                // Once more, because an earlier record that failed meanwhile has undone its own.
-                self.roster[by].set_blocked(whom, blocked);
+                let stored = &mut self.roster[by].stored_blocks;
+                if blocked {
+                    stored.insert(whom)
+                } else {
+                    stored.remove(&whom)
+                };
                 let name = self.roster[whom].name.clone();
                 Some(if blocked { Notice::Blocked(name) } else { Notice::Unblocked(name) })
             }
@@ -228,8 +262,8 @@ impl State {
 
     fn undo(&mut self, promise: &Promise) {
         match promise {
-            Promise::Quiet | Promise::Return(..) | Promise::Group(_) => {}
-            Promise::Forget(user) => {
+            Promise::Quiet | Promise::Repeat(..) | Promise::Return(..) | Promise::Group(_) => {}
+            Promise::Forget(user, _) => {
                 self.journal.unforgotten.insert(*user);
             }
             &Promise::Receipt(sender, reader) => {
@@ -238,7 +272,19 @@ impl State {
             Promise::Message { to, bytes, .. } => {
                 to.iter().for_each(|&user| self.roster[user].mailbox.forget(1, *bytes));
             }
-            &Promise::Block { by, whom, blocked } => self.roster[by].set_blocked(whom, !blocked),
+            &Promise::Block { by, whom, .. } => {
+                let blocked = self.is_still_blocked(by, whom);
+                self.roster[by].set_blocked(whom, blocked);
+            }
         }
+    }
+
+    /// What holds when a request has been refused: the latest one on its way, or what the disk has.
+    fn is_still_blocked(&self, by: UserId, whom: UserId) -> bool {
+        let pending = self.journal.entries.iter().rev().find_map(|entry| match entry.promise {
+            Promise::Block { by: other, whom: another, blocked } if (other, another) == (by, whom) => Some(blocked),
+            _ => None,
+        });
+        pending.unwrap_or_else(|| self.roster[by].stored_blocks.contains(&whom))
     }
 }

@@ -7,7 +7,7 @@
 use super::dialogue::{Session, Stage};
 use super::journal::Promise;
 use super::roster::UserId;
-use super::unconfirmed::{Got, Read, Unconfirmed};
+use super::unconfirmed::{Got, Read, Stored, Unconfirmed};
 use super::{ConnId, Effect, Record, State};
 use crate::wire::name::Text;
 use crate::wire::{Letter, Notice, Refusal, Road, Scope};
@@ -29,16 +29,25 @@ pub(super) struct Mailbox {
     last: u64,
     /// The highest number that was confirmed; what is stored up to it is as good as deleted.
     pub(super) confirmed: u64,
+    /// The highest number that the store is known to have deleted.
+    pub(super) deleted: u64,
+    /// The highest number that was sent to our client.
+    passed: u64,
 }
 
 impl Mailbox {
     /// A mailbox as an earlier run left it.
     pub(super) fn remembered(count: u32, bytes: usize, last: u64) -> Self {
-        Self { count, bytes, last, confirmed: 0 }
+        Self { count, bytes, last, confirmed: 0, deleted: 0, passed: 0 }
     }
 
     fn is_full(&self, more: usize) -> bool {
         self.count >= MAILBOX_MESSAGES_MAX || self.bytes + more > MAILBOX_BYTES_MAX
+    }
+
+    /// Whether the store may still hold what was confirmed.
+    pub(super) fn is_undeleted(&self) -> bool {
+        self.confirmed > self.deleted
     }
 
     fn put(&mut self, number: u64, bytes: usize) {
@@ -246,9 +255,14 @@ impl State {
     fn remember(&mut self, conn: ConnId, from: UserId, letter: &Letter, stored: bool) {
         let batch = self.batch;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let may_lapse = !session.is_behind() && !session.is_ours;
+        let is_ours = session.is_ours;
+        let may_lapse = !session.is_behind() && !is_ours;
         let Some(visit) = session.visit() else { return };
         visit.unconfirmed.push(letter, from, stored, batch, may_lapse);
+        if is_ours {
+            let mailbox = &mut self.roster[visit.user].mailbox;
+            mailbox.passed = mailbox.passed.max(letter.number);
+        }
         if letter.receipt {
             self.queue(conn);
         }
@@ -343,11 +357,13 @@ impl State {
     /// A page has come from the store, for a session that asked for it or is gone.
     pub(super) fn deliver_page(&mut self, conn: ConnId, page: Option<Vec<Letter>>) {
         let Some(visit) = self.visit(conn) else { return };
-        let asked = visit.reading.asked.take();
-        let Some(page) = page else {
+        let (user, asked) = (visit.user, visit.reading.asked.take());
+        // What the disk has refused to take back comes first.
+        let Some(page) = page.filter(|_| !self.journal.owes_return(user)) else {
             self.unread.push(conn);
             return self.first_is_read(conn);
         };
+        let Some(visit) = self.visit(conn) else { return };
         visit.reading.upto = match page.last() {
             Some(last) => last.number,
             // Nothing was left, so what had been put in until the question is all read.
@@ -381,16 +397,17 @@ impl State {
     /// Whether the store still holds any of what was delivered to a leaving user.
     pub(super) fn has_mail_to_confirm(&self, conn: ConnId) -> bool {
         let Some(session) = self.sessions.get(&conn) else { return false };
-        let Stage::Leaving(_, unconfirmed) = &session.stage else { return false };
-        unconfirmed.is_stored()
+        let Stage::Leaving(user, unconfirmed) = &session.stage else { return false };
+        unconfirmed.is_stored() || (!session.is_ours && self.roster[*user].mailbox.is_undeleted())
     }
 
     /// Counts everything delivered to a session as read, at its end. Whether the store holds any
     /// of it.
     pub(super) fn confirm_mail(&mut self, conn: ConnId, user: UserId) -> bool {
+        let confirmed = self.roster[user].mailbox.confirmed;
         let Some(session) = self.sessions.get_mut(&conn) else { return false };
         let Stage::Leaving(_, unconfirmed) = &mut session.stage else { return false };
-        let read = unconfirmed.take_all_read();
+        let read = unconfirmed.take_all_read(confirmed);
         let mut told = std::mem::take(&mut unconfirmed.told);
         if let Some(read) = &read {
             self.roster[user].mailbox.confirm(read);
@@ -414,28 +431,45 @@ impl State {
         for (from, stored, letter) in unconfirmed.letters(&self.roster) {
             let letter = Letter { road, ..letter };
             let bytes = letter.text.as_str().len();
+            let is_held = matches!(stored, Stored::Yes | Stored::ReadElsewhere);
+            // Our client may have shown newer ones, which it takes for all up to there.
+            let is_passed = road == Road::Again && letter.number <= self.roster[user].mailbox.passed;
             match self.roster[user].session {
                 // A stored one is read again by the new session, or has been confirmed by it. The
-                // other gets a new number: numbers rise for whoever is here.
-                Some(conn) if !stored => {
-                    let number = self.next_number;
-                    self.next_number += 1;
-                    self.deliver(conn, from, Letter { number, ..letter }, false);
+                // other gets a new number, behind what still waits: numbers rise for whoever is here.
+                Some(reader) if !is_held => {
+                    let letter = self.renumber(letter);
+                    if let Some(receiver) = self.receiver(user) {
+                        self.deliver(receiver, from, letter, false);
+                    } else {
+                        self.keep_again(user, letter, bytes, Stored::No);
+                        self.queue(reader);
+                    }
                 }
-                None if !stored => self.keep_again(user, letter, bytes),
-                None if letter.number > self.roster[user].mailbox.confirmed => {
+                None if !is_held && is_passed => {
+                    let letter = self.renumber(letter);
+                    self.keep_again(user, letter, bytes, Stored::No);
+                }
+                None if !is_held => self.keep_again(user, letter, bytes, stored),
+                None if stored == Stored::Yes && letter.number > self.roster[user].mailbox.confirmed => {
                     self.roster[user].mailbox.forget(1, bytes);
-                    self.keep_again(user, letter, bytes);
+                    self.keep_again(user, letter, bytes, stored);
                 }
                 _ => {}
             }
         }
     }
 
-    fn keep_again(&mut self, user: UserId, letter: Letter, bytes: usize) {
+    fn renumber(&mut self, letter: Letter) -> Letter {
+        let number = self.next_number;
+        self.next_number += 1;
+        Letter { number, ..letter }
+    }
+
+    fn keep_again(&mut self, user: UserId, letter: Letter, bytes: usize, stored: Stored) {
         let mailbox = &mut self.roster[user].mailbox;
         mailbox.put(letter.number, bytes);
         mailbox.confirmed = mailbox.confirmed.min(letter.number.saturating_sub(1));
-        self.return_letter(user, letter);
+        self.return_letter(user, letter, stored);
     }
 }

@@ -201,6 +201,8 @@ pub enum Record {
         /// When, in milliseconds since 1970, UTC.
         wall: i64,
     },
+    /// Only keeps the place of an answer among the others.
+    Nothing,
     /// The server was alive at this time.
     Heartbeat {
         /// When, in milliseconds since 1970, UTC.
@@ -365,6 +367,7 @@ impl State {
         for (by, whom) in remembered.blocks {
             let (by, whom) = (roster.id(&by), roster.id(&whom));
             roster[by].blocks.insert(whom);
+            roster[by].stored_blocks.insert(whom);
         }
         let mut groups = Groups::default();
         for (group, name, owner, members) in remembered.groups {

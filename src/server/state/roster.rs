@@ -31,7 +31,9 @@ pub(super) struct User {
     pub(super) misses: u8,
     /// No log-in before this time, in elapsed milliseconds.
     pub(super) locked_until: Option<i64>,
+    /// Whom the user blocks, and of that what the disk holds.
     pub(super) blocks: HashSet<UserId>,
+    pub(super) stored_blocks: HashSet<UserId>,
     pub(super) mailbox: Mailbox,
     /// What became of his texts while he was away.
     pub(super) receipts: Receipts,
@@ -51,6 +53,7 @@ impl User {
             misses: 0,
             locked_until: None,
             blocks: HashSet::new(),
+            stored_blocks: HashSet::new(),
             mailbox: Mailbox::default(),
             receipts: Receipts::default(),
             lines: Lines::default(),

@@ -43,10 +43,20 @@ struct Delivered {
     road: Road,
     /// The sender is still to be told that it was read.
     receipt: bool,
-    /// The store holds it as well.
-    stored: bool,
+    stored: Stored,
     /// The sender knows that it was delivered.
     noted: bool,
+}
+
+/// Whether the store holds a text as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    No,
+    Yes,
+    /// It is being deleted there.
+    Leaving,
+    /// The user has read it in a newer session.
+    ReadElsewhere,
 }
 
 /// A text that somebody has got.
@@ -78,7 +88,9 @@ impl Unconfirmed {
 
     /// Whether the store still holds any of it.
     pub(super) fn is_stored(&self) -> bool {
-        self.read.count > 0 || !self.told.is_empty() || self.ring.iter().any(|delivered| delivered.stored)
+        self.read.count > 0
+            || !self.told.is_empty()
+            || self.ring.iter().any(|delivered| delivered.stored == Stored::Yes)
     }
 
     /// Whether a sender is still to be told of a text in the ring.
@@ -116,7 +128,7 @@ impl Unconfirmed {
             batch,
             road: letter.road,
             receipt: letter.receipt,
-            stored,
+            stored: if stored { Stored::Yes } else { Stored::No },
             noted: false,
         });
     }
@@ -148,7 +160,7 @@ impl Unconfirmed {
     /// What may be deleted from the store: asked once per run of stored texts, not for each.
     pub(super) fn take_run(&mut self) -> Option<Read> {
         // In this order: the oldest text has long left the processor's cache.
-        let more_to_come = self.read.count > 0 && self.ring.front().is_some_and(|oldest| oldest.stored);
+        let more_to_come = self.read.count > 0 && self.ring.front().is_some_and(|oldest| oldest.stored == Stored::Yes);
         if more_to_come { None } else { self.take_read() }
     }
 
@@ -157,11 +169,16 @@ impl Unconfirmed {
         (self.read.count > 0).then(|| std::mem::take(&mut self.read))
     }
 
-    /// Everything stored counts as read; from now on the ring alone holds it.
-    pub(super) fn take_all_read(&mut self) -> Option<Read> {
-        for delivered in &mut self.ring {
-            self.read.add(delivered);
-            delivered.stored = false;
+    /// Everything stored counts as read; from now on the ring alone holds it. Up to `confirmed` the
+    /// user has read it in a newer session.
+    pub(super) fn take_all_read(&mut self, confirmed: u64) -> Option<Read> {
+        for delivered in self.ring.iter_mut().filter(|delivered| delivered.stored == Stored::Yes) {
+            if delivered.number <= confirmed {
+                delivered.stored = Stored::ReadElsewhere;
+            } else {
+                self.read.add(delivered);
+                delivered.stored = Stored::Leaving;
+            }
         }
         self.take_read()
     }
@@ -174,7 +191,7 @@ impl Unconfirmed {
     }
 
     /// All texts: from whom, whether the store holds them, and as they were sent.
-    pub(super) fn letters(&self, roster: &Roster) -> Vec<(UserId, bool, Letter)> {
+    pub(super) fn letters(&self, roster: &Roster) -> Vec<(UserId, Stored, Letter)> {
         let mut start = 0;
         let letters = self.ring.iter().map(|delivered| {
             let bytes: Vec<u8> = self.texts.range(start..start + delivered.bytes).copied().collect();
@@ -197,7 +214,7 @@ impl Delivered {
 
 impl Read {
     fn add(&mut self, delivered: &Delivered) {
-        if delivered.stored {
+        if delivered.stored == Stored::Yes {
             self.add_one(delivered.number, delivered.bytes);
         }
     }
