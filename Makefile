@@ -9,6 +9,7 @@ SHELL := /bin/bash
 PORT ?= 4000
 BLOCK ?= 60
 TIMEOUT ?= 120
+SEEDS ?= 1000000
 
 all: server client ## build ./server and ./client
 
@@ -35,8 +36,9 @@ test: toolchain ## everything that CI runs
 powercut: toolchain ## 80 cuts of the power under load, and without syncs as a control (root)
 	CHINWAG_POWER_ROUNDS=80 cargo test --locked --test it power -- --nocapture --test-threads 1
 
-torture: toolchain ## 800 times kill -9 under load
+torture: toolchain ## 800 times kill -9 under load, and SEEDS=1000000 seeds of the simulation: hours
 	CHINWAG_CRASH_ROUNDS=800 cargo test --locked --test it a_killed_server -- --nocapture
+	CHINWAG_SIMULATION_SEEDS=$(SEEDS) cargo test --locked --test simulation no_seed_breaks_a_rule -- --nocapture
 
 bench: toolchain ## measure against the least that a relay can do: a table, and target/bench/chinwag.svg
 	@cargo bench --locked --quiet --bench chat -- $(BENCH)

@@ -11,17 +11,29 @@
 //! a closed              the server has ended the connection (checked)
 //! a/                    end of input: the client sends no more but still reads
 //! a cut                 the connection breaks; what was unconfirmed was not read
-//! a stalls, a drains    the client does not read, and reads again
+//! a stalls, a drains    the client does not read and its socket is full; it reads again
+//! a sleeps, a drains    the client does not read, but the kernels still take what it is sent
+//! a dead                the link is dead, and only the client knows
+//! a killed              the client's process is killed
 //! a from 192.0.2.7      the client connects from there; it sends nothing yet
 //! +5s, +20ms            time passes
 //! disk fails, disk works
+//! disk waits            the store does nothing until the disk works or fails
+//! disk mute             the store writes, but reports it only when the disk works or fails
 //! crash                 the server is killed and started again
 //! stop                  the server is asked to stop
 //! ```
+//!
+//! A small letter is a bare connection. A capital one is our client with all it decides: lines are
+//! typed into it and shown by it. `A` to `M` have a pipe as their input, `N` to `Z` a person. Only
+//! the simulator can play those.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+
+use chinwag::server::state::{Change, Record};
+use chinwag::wire::name::UserName;
 
 /// One line that makes something happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +44,56 @@ pub(crate) enum Act {
     Cut(char),
     Stall(char),
     Drain(char),
+    Sleep(char),
+    Dead(char),
+    Killed(char),
     Pass(i64),
-    Disk(bool),
+    Disk(Disk),
     Crash,
     Stop,
+}
+
+/// What the disk does with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Disk {
+    Works,
+    Fails,
+    Waits,
+    Mute,
+}
+
+impl Act {
+    /// Who acts, unless it is the world.
+    pub(crate) fn actor(&self) -> Option<char> {
+        match *self {
+            Self::Send(name, _) | Self::EndOfInput(name) | Self::Cut(name) | Self::Stall(name) => Some(name),
+            Self::Drain(name) | Self::Sleep(name) | Self::Dead(name) | Self::Killed(name) => Some(name),
+            Self::From(name, _) => Some(name),
+            Self::Pass(_) | Self::Disk(_) | Self::Crash | Self::Stop => None,
+        }
+    }
+}
+
+/// As it is written in the file.
+impl fmt::Display for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send(name, line) => write!(f, "{name}> {line}"),
+            Self::From(name, peer) => write!(f, "{name} from {peer}"),
+            Self::EndOfInput(name) => write!(f, "{name}/"),
+            Self::Cut(name) => write!(f, "{name} cut"),
+            Self::Stall(name) => write!(f, "{name} stalls"),
+            Self::Drain(name) => write!(f, "{name} drains"),
+            Self::Sleep(name) => write!(f, "{name} sleeps"),
+            Self::Dead(name) => write!(f, "{name} dead"),
+            Self::Killed(name) => write!(f, "{name} killed"),
+            Self::Pass(millis) if millis % 1000 == 0 => write!(f, "+{}s", millis / 1000),
+            Self::Pass(millis) => write!(f, "+{millis}ms"),
+            Self::Disk(disk) => write!(f, "disk {}", format!("{disk:?}").to_lowercase()),
+            Self::Crash => f.write_str("crash"),
+            Self::Stop => f.write_str("stop"),
+        }
+    }
 }
 
 /// What the server of a play is started with.
@@ -108,6 +166,12 @@ impl<L: Language> Play<L> {
     pub(crate) fn load(name: &str) -> Self {
         let path = folder::<L>().join(format!("{name}.txt"));
         let file = std::fs::read_to_string(&path).expect("the transcript exists");
+        Self::parse(path, &file)
+    }
+
+    /// Reads a transcript that would stand at `path`.
+    pub(crate) fn parse(path: PathBuf, file: &str) -> Self {
+        let name = path.display().to_string();
         let mut play = Self { path, head: String::new(), setup: L::default(), scenes: Vec::new() };
         let mut before = String::new();
         for line in file.lines() {
@@ -165,6 +229,16 @@ impl<L: Language> Play<L> {
 }
 
 impl Play {
+    /// Whether our client acts, which takes the simulator.
+    pub(crate) fn has_clients(&self) -> bool {
+        self.scenes.iter().any(|scene| scene.act.actor().is_some_and(|name| name.is_ascii_uppercase()))
+    }
+
+    /// What happens, without what is expected.
+    pub(crate) fn acts(&self) -> Vec<Act> {
+        self.scenes.iter().map(|scene| scene.act.clone()).collect()
+    }
+
     /// Whether every act can be performed over a socket: no time passes, nothing breaks, and
     /// nobody is given numbers that differ from run to run, as our client is.
     pub(crate) fn fits_sockets(&self) -> bool {
@@ -197,6 +271,15 @@ impl Language for Setup {
     }
 }
 
+/// As the first line of a transcript.
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server block={} timeout={}", self.block, self.timeout)?;
+        f.write_str(if self.hide_blockers { " hide-blockers" } else { "" })?;
+        f.write_str(if self.allow_new_users { " allow-new-users" } else { "" })
+    }
+}
+
 impl Setup {
     fn set(&mut self, option: &str) {
         match option.split_once('=') {
@@ -213,8 +296,10 @@ fn act(line: &str) -> Option<Act> {
     match line {
         "crash" => return Some(Act::Crash),
         "stop" => return Some(Act::Stop),
-        "disk fails" => return Some(Act::Disk(false)),
-        "disk works" => return Some(Act::Disk(true)),
+        "disk fails" => return Some(Act::Disk(Disk::Fails)),
+        "disk works" => return Some(Act::Disk(Disk::Works)),
+        "disk waits" => return Some(Act::Disk(Disk::Waits)),
+        "disk mute" => return Some(Act::Disk(Disk::Mute)),
         _ => {}
     }
     if let Some(millis) = millis(line) {
@@ -227,6 +312,9 @@ fn act(line: &str) -> Option<Act> {
         " cut" => Some(Act::Cut(name)),
         " stalls" => Some(Act::Stall(name)),
         " drains" => Some(Act::Drain(name)),
+        " sleeps" => Some(Act::Sleep(name)),
+        " dead" => Some(Act::Dead(name)),
+        " killed" => Some(Act::Killed(name)),
         ">" => Some(Act::Send(name, String::new())),
         rest => match rest.strip_prefix(" from ") {
             Some(address) => Some(Act::From(name, address.parse().expect("an address"))),
@@ -253,4 +341,37 @@ fn unescape(text: &str) -> String {
         out += rest;
     }
     out.replace("\\r", "\r")
+}
+
+fn join(users: &[UserName]) -> String {
+    users.iter().map(UserName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn describe_change(change: &Change<UserName>) -> String {
+    match change {
+        Change::Made { name, owner, members } => format!("{name} made by {owner} with {}", join(members)),
+        Change::Added(users) => format!("with {}", join(users)),
+        Change::Removed(users) => format!("without {}", join(users)),
+        Change::Renamed(name) => format!("named {name}"),
+        Change::Owned(user) => format!("owned by {user}"),
+        Change::Gone => "gone".to_owned(),
+    }
+}
+
+/// A record as the line of a transcript.
+pub(crate) fn describe(record: &Record) -> String {
+    match record {
+        Record::Message { to, letter, .. } => format!("store message from {} to {}", letter.from, join(to)),
+        Record::Confirmed { user, .. } => format!("store confirmed by {user}"),
+        Record::Receipt { to, by, receipt: Some(_) } => format!("store receipt from {by} for {to}"),
+        Record::Receipt { to, by, receipt: None } => format!("store no receipt from {by} for {to}"),
+        Record::Block { by, whom } => format!("store block by {by} of {whom}"),
+        Record::Unblock { by, whom } => format!("store unblock by {by} of {whom}"),
+        Record::Group { change, .. } => format!("store group {}", describe_change(change)),
+        Record::Tokens { user, tokens } => {
+            format!("store {} of {user}", if tokens.latest.is_some() { "token" } else { "no token" })
+        }
+        Record::Nothing => "store nothing".to_owned(),
+        Record::CameOnline { .. } | Record::WentOffline { .. } | Record::Heartbeat { .. } => String::new(),
+    }
 }

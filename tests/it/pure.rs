@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
 use chinwag::server::ids::ConnId;
-use chinwag::server::state::{Change, Effect, Event, Parting, Record, Remembered, Rules, State};
+use chinwag::server::state::{Effect, Event, Parting, Record, Remembered, Rules, State};
 use chinwag::server::store::{Place, Store};
 use chinwag::wire::Notice;
 use chinwag::wire::control;
@@ -14,7 +14,7 @@ use chinwag::wire::time::Moment;
 
 use tempfile::TempDir;
 
-use crate::play::{ACCOUNTS, Act, Setup, Stage};
+use crate::play::{ACCOUNTS, Act, Disk, Setup, Stage, describe};
 
 /// When every play begins: 2 March 2026, 09:00 UTC.
 const BEGIN: i64 = 1_772_442_000_000;
@@ -31,13 +31,23 @@ pub(crate) struct Pure {
     names: HashMap<ConnId, char>,
     next: u64,
     effects: Vec<Effect>,
-    records: Vec<Record>,
-    disk_works: bool,
+    /// What is collected for the store, and what it works on.
+    job: Job,
+    at_store: Option<Job>,
+    disk: Disk,
     /// Accounts made during the play: the file of this stage.
     accounts: Vec<(UserName, String)>,
     /// Clients that were closed during this act.
     gone: Vec<(char, Client)>,
     seen: Vec<String>,
+}
+
+#[derive(Default)]
+struct Job {
+    records: Vec<Record>,
+    /// Pages to read behind the records.
+    fetches: Vec<(ConnId, UserName, u64)>,
+    written: bool,
 }
 
 struct Client {
@@ -74,8 +84,9 @@ impl Pure {
             names: HashMap::new(),
             next: 1,
             effects: Vec::new(),
-            records: Vec::new(),
-            disk_works: true,
+            job: Job::default(),
+            at_store: None,
+            disk: Disk::Works,
             accounts,
             gone: Vec::new(),
             seen: Vec::new(),
@@ -123,7 +134,7 @@ impl Pure {
         match effect {
             Effect::Send(conn, notice) => self.show(conn, notice),
             Effect::Cast(conns, notice) => conns.into_iter().for_each(|conn| self.show(conn, notice.clone())),
-            Effect::Store(record) => self.records.push(record),
+            Effect::Store(record) => self.job.records.push(record),
             Effect::Hold(conn) => {
                 if let Some(client) = self.by_conn(conn) {
                     client.held.push_back(None);
@@ -142,17 +153,13 @@ impl Pure {
                     client.held = held;
                 }
             }
-            Effect::Fetch { conn, user, after } => {
-                self.commit();
-                let store = self.store.as_mut().filter(|_| self.disk_works);
-                let page = store.and_then(|store| store.page(&user, after).ok());
-                self.tell(Event::Mail(conn, page));
-            }
+            Effect::Fetch { conn, user, after } => self.job.fetches.push((conn, user, after)),
             Effect::Enroll { conn, user, password } => {
-                if self.disk_works {
+                let written = self.disk != Disk::Fails;
+                if written {
                     self.accounts.push((user, password));
                 }
-                self.tell(Event::Enrolled(conn, self.disk_works));
+                self.tell(Event::Enrolled(conn, written));
             }
             Effect::Adopt(conn) => {
                 if let Some(client) = self.by_conn(conn) {
@@ -190,18 +197,34 @@ impl Pure {
         client.seen.extend(text.lines().filter(|line| !line.is_empty()).map(|line| line.trim_end().to_owned()));
     }
 
-    /// Stores what was collected, as one batch.
+    /// Stores what was collected, as one batch, and then reads.
     fn commit(&mut self) {
-        let records = std::mem::take(&mut self.records);
-        if records.is_empty() {
+        if self.at_store.is_none() && !(self.job.records.is_empty() && self.job.fetches.is_empty()) {
+            self.at_store = Some(std::mem::take(&mut self.job));
+        }
+        if self.disk == Disk::Waits {
             return;
         }
-        let store = self.store.as_mut().filter(|_| self.disk_works);
-        let stored = store.is_some_and(|store| store.commit(&records).is_ok());
-        if stored {
-            self.seen.extend(records.iter().filter(|record| record.is_awaited()).map(describe));
+        let Some(mut job) = self.at_store.take() else { return };
+        if !job.written && self.disk != Disk::Fails {
+            job.written = self.store.as_mut().is_some_and(|store| store.commit(&job.records).is_ok());
+            if job.written {
+                self.seen.extend(job.records.iter().filter(|record| record.is_awaited()).map(describe));
+            }
         }
-        self.tell(if stored { Event::Committed(records.len()) } else { Event::StoreFailed(records.len()) });
+        if self.disk == Disk::Mute {
+            self.at_store = Some(job);
+            return;
+        }
+        match job.records.len() {
+            0 => {}
+            count => self.tell(if job.written { Event::Committed(count) } else { Event::StoreFailed(count) }),
+        }
+        for (conn, user, after) in job.fetches {
+            let store = self.store.as_mut().filter(|_| self.disk == Disk::Works);
+            let page = store.and_then(|store| store.page(&user, after).ok());
+            self.tell(Event::Mail(conn, page));
+        }
     }
 
     /// Goes on until nothing moves any more.
@@ -218,7 +241,9 @@ impl Pure {
             } else {
                 let before = self.activity();
                 self.tell(Event::Flushed);
-                if self.activity() == before && self.records.is_empty() {
+                let waits = matches!(self.disk, Disk::Waits | Disk::Mute) && self.at_store.is_some();
+                let idle = self.job.records.is_empty() && self.job.fetches.is_empty();
+                if self.activity() == before && (waits || idle) {
                     return;
                 }
             }
@@ -245,7 +270,7 @@ impl Pure {
     }
 
     fn crash(&mut self) {
-        self.records.clear();
+        (self.job, self.at_store) = (Job::default(), None);
         self.clients.clear();
         // The first lets go of the lock before the second takes it.
         self.store = None;
@@ -280,37 +305,6 @@ fn rules(setup: &Setup) -> Rules {
     }
 }
 
-fn join(users: &[UserName]) -> String {
-    users.iter().map(UserName::as_str).collect::<Vec<_>>().join(", ")
-}
-
-fn describe_change(change: &Change<UserName>) -> String {
-    match change {
-        Change::Made { name, owner, members } => format!("{name} made by {owner} with {}", join(members)),
-        Change::Added(users) => format!("with {}", join(users)),
-        Change::Removed(users) => format!("without {}", join(users)),
-        Change::Renamed(name) => format!("named {name}"),
-        Change::Owned(user) => format!("owned by {user}"),
-        Change::Gone => "gone".to_owned(),
-    }
-}
-
-fn describe(record: &Record) -> String {
-    match record {
-        Record::Message { to, letter, .. } => format!("store message from {} to {}", letter.from, join(to)),
-        Record::Confirmed { user, .. } => format!("store confirmed by {user}"),
-        Record::Receipt { to, by, receipt: Some(_) } => format!("store receipt from {by} for {to}"),
-        Record::Receipt { to, by, receipt: None } => format!("store no receipt from {by} for {to}"),
-        Record::Block { by, whom } => format!("store block by {by} of {whom}"),
-        Record::Unblock { by, whom } => format!("store unblock by {by} of {whom}"),
-        Record::Group { change, .. } => format!("store group {}", describe_change(change)),
-        Record::Tokens { user, tokens } => {
-            format!("store {} of {user}", if tokens.latest.is_some() { "token" } else { "no token" })
-        }
-        Record::CameOnline { .. } | Record::WentOffline { .. } | Record::Heartbeat { .. } => String::new(),
-    }
-}
-
 impl Stage for Pure {
     fn perform(&mut self, act: &Act) -> Vec<String> {
         match act {
@@ -322,10 +316,13 @@ impl Stage for Pure {
                 self.client_from(*name, *peer);
             }
             Act::EndOfInput(name) => self.client(*name).input.push_back(None),
-            Act::Cut(name) => {
+            Act::Cut(name) | Act::Killed(name) => {
                 let client = self.clients.remove(name).expect("the client is there");
                 self.tell(Event::Closed(client.conn, Parting::Cut));
             }
+            Act::Dead(name) => drop(self.clients.remove(name)),
+            // What is sent is shown here when it is sent, so this changes nothing.
+            Act::Sleep(_) => {}
             Act::Stall(name) => {
                 let conn = self.client(*name).conn;
                 self.tell(Event::Stalled(conn));
@@ -335,7 +332,7 @@ impl Stage for Pure {
                 self.tell(Event::Drained(conn));
             }
             Act::Pass(millis) => self.pass(*millis),
-            Act::Disk(works) => self.disk_works = *works,
+            Act::Disk(disk) => self.disk = *disk,
             Act::Crash => self.crash(),
             Act::Stop => self.tell(Event::Stop),
         }
