@@ -999,6 +999,12 @@ impl Model {
 
     /// The server has been killed and starts again from the disk.
     pub(crate) fn crash(&mut self, now: Moment) {
+        // What netcat had left with and the kernels still held may be lost.
+        let is_gone = |session: &&Session| matches!(session.stage, Stage::Gone(_));
+        let gone: Vec<ConnId> = self.sessions.iter().filter(is_gone).map(|session| session.id).collect();
+        for text in self.users.iter_mut().flat_map(|user| &mut user.texts) {
+            text.may_be_lost |= text.written.is_some_and(|(id, is_ours)| !is_ours && gone.contains(&id));
+        }
         self.sessions.clear();
         self.facts.clear();
         self.at_store.clear();
