@@ -235,6 +235,7 @@ impl Play {
     }
 
     /// What happens, without what is expected.
+    #[allow(dead_code, reason = "the simulator alone looks at acts")]
     pub(crate) fn acts(&self) -> Vec<Act> {
         self.scenes.iter().map(|scene| scene.act.clone()).collect()
     }

@@ -671,6 +671,9 @@ impl Model {
     /// What was written to a session that has ended, and not confirmed, comes once more.
     fn free(&mut self, user: UserId, id: ConnId, again: bool, is_taken_over: bool) {
         let now_at = self.users[user].conn;
+        // Once a newer session has read a newer text, the order of what comes back is open.
+        let elsewhere = |text: &&Text| text.written.is_some_and(|(other, _)| other != id);
+        let passed = self.users[user].texts.iter().filter(elsewhere).map(|text| text.number).max().unwrap_or(0);
         for text in &mut self.users[user].texts {
             if text.written.is_some_and(|(written, _)| written == id) && !text.is_confirmed {
                 // A user who is back already may have read it from the store meanwhile.
@@ -678,7 +681,7 @@ impl Model {
                 text.may_say_again |= again;
             }
             text.may_say_again |= again && text.meant_for == Some(id);
-            if text.meant_for == Some(id) && (now_at.is_none() || is_taken_over) {
+            if text.meant_for == Some(id) && (is_taken_over || (now_at.is_none() && text.number > passed)) {
                 text.meant_for = now_at;
             }
         }
