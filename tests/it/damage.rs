@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Instant;
 
 use chinwag::server::state::{Change, GroupId, Record, Remembered};
 use chinwag::server::store::salvage::salvage;
@@ -143,10 +142,10 @@ fn deliver(store: &mut Store, road: Road) -> usize {
 /// Opens a store, or salvages one, whose lock a program may still hold that another test is just
 /// starting: between its fork and its exec it has all our files.
 fn patiently<T>(mut open: impl FnMut() -> Result<T, OpenError>) -> Result<T, OpenError> {
-    let started = Instant::now();
+    let too_late = crossbeam_channel::after(PATIENCE);
     loop {
         match open() {
-            Err(OpenError::InUse { .. }) if started.elapsed() < PATIENCE => thread::yield_now(),
+            Err(OpenError::InUse { .. }) if too_late.is_empty() => thread::yield_now(),
             other => return other,
         }
     }
