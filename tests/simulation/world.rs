@@ -597,7 +597,7 @@ impl World {
         let running = self.programs.iter().position(|program| program.seat == seat && !program.ended);
         let at = running.unwrap_or_else(|| {
             self.programs.retain(|program| program.seat != seat);
-            let rules = mind::Rules { person: seat >= 'N', reconnect: true, errand: None };
+            let rules = mind::Rules { person: seat >= 'N', reconnect: true, chat: false, errand: None };
             self.programs.push(Program {
                 seat,
                 mind: Mind::new(self.fault, rules, self.now),
@@ -674,7 +674,10 @@ impl World {
                     highest = Some(mark);
                     self.show(at, &shown);
                 }
-                mind::Effect::Present(..) | mind::Effect::NobodyPresent => {}
+                mind::Effect::Present(..)
+                | mind::Effect::NobodyPresent
+                | mind::Effect::Member(..)
+                | mind::Effect::Mode(..) => {}
                 mind::Effect::End(end) => {
                     program.ended = true;
                     if let Some(seen) = &mut self.seen {
