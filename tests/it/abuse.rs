@@ -13,11 +13,11 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, nice, prlimit};
 
 use crate::crowd::{
-    Crowd, MARK, PASSWORD, Pair, Talker, accounts, allow_descriptors, descriptors, median, memory, now, p50, p99,
-    processor, user,
+    Crowd, MARK, Member, PASSWORD, Pair, Talker, accounts, allow_descriptors, descriptors, median, memory, now, p50,
+    p99, processor, user,
 };
 use crate::programs::{House, Server};
-use crate::socket::Client;
+use crate::socket::{Client, PATIENCE};
 
 const FULL: &str = "Error. The server is full, try again later";
 const CROWDED: &str = "Error. Too many connections wait to log in, this one was closed";
@@ -214,6 +214,14 @@ fn receivers_that_never_read_are_cut_off_and_lose_no_message() {
         hall.talker.wait_for("message stored");
     }
     drop(hall.deaf);
+    // What was sent to a connection comes back when the server has seen it break, which may be
+    // later than a log-in over another.
+    let start = now();
+    while sessions(&hall.server) > readers + 1 {
+        assert!(start.elapsed() < PATIENCE, "a session does not end");
+        hall.talker.say("receipts");
+        hall.talker.wait_for("Receipts are off");
+    }
     let kept = names.iter().filter(|name| {
         let shown = hall.server.script(&format!("{name}\n{PASSWORD}\nlogout\n"));
         let texts: Vec<&str> =
@@ -222,6 +230,13 @@ fn receivers_that_never_read_are_cut_off_and_lose_no_message() {
     });
     show(&format!("of {deaf} who never read have lost a message"), deaf - kept.count(), 0, "");
     show_growth("until they are cut off", grown, deaf);
+}
+
+/// How many connections have a thread in the server.
+fn sessions(server: &Server) -> usize {
+    let threads = fs::read_dir(format!("/proc/{}/task", server.pid())).expect("it runs");
+    let names = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
+    names.filter(|name| name == "session\n").count()
 }
 
 /// Logs in, and out again; how long the log-in took.
@@ -362,11 +377,13 @@ fn exhausted_threads_are_refused_politely() {
         crowd.connect(server.addresses[0]);
         pair.chat();
     }
-    let taken = |crowd: &Crowd| crowd.members.iter().filter(|member| member.last_line() == "Username: ").count();
-    crowd.read_until(|crowd| crowd.members.iter().filter(|member| member.closed).count() + more == crowd.members.len());
+    let is_taken = |member: &Member| member.last_line() == "Username: ";
+    crowd.read_until(|crowd| crowd.members.iter().all(|member| member.closed || is_taken(member)));
+    let taken = crowd.members.iter().filter(|member| is_taken(member)).count();
     let polite = crowd.members.iter().filter(|member| member.last_line() == FULL).count();
-    show("refused for want of a thread, and not told", crowd.members.len() - more - polite, 0, "");
-    assert_eq!(taken(&crowd), more);
+    show("refused for want of a thread, and not told", crowd.members.len() - taken - polite, 0, "");
+    // The kernel counts threads that are just beginning or ending, so it may be one more, or fewer.
+    assert!(taken <= more + 1, "{taken} were let in");
     group.allow(more);
     drop(Talker::log_in(server.addresses[0], "u0"));
     drop(pair);
