@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::time::ClockId;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::process::{Pid, Resource, getrlimit, setrlimit};
@@ -306,14 +307,12 @@ pub(crate) fn memory(pid: Pid, field: &str) -> usize {
     kib.expect("a number of KiB") * 1024
 }
 
-/// Processor time that a process has used.
+/// Processor time that a process has used; to the nanosecond, because the ticks of /proc may show
+/// two of 10 ms where there was hardly anything.
 pub(crate) fn processor(pid: Pid) -> Duration {
-    const TICK: Duration = Duration::from_millis(10);
-    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    let stat = std::fs::read_to_string(path).expect("it runs");
-    let fields = stat.rsplit(')').next().expect("a name in brackets").split_whitespace();
-    // User and system time are the 14th and 15th field; two stand before the bracket.
-    fields.skip(11).take(2).map(|ticks| ticks.parse::<u32>().expect("a number")).sum::<u32>() * TICK
+    let pid = nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get());
+    let time = ClockId::pid_cpu_clock_id(pid).and_then(ClockId::now);
+    time.expect("it runs").into()
 }
 
 /// Descriptors that a process has open.
