@@ -412,7 +412,8 @@ impl Hub {
                         self.desk.put(conn, place);
                     }
                 }
-                Effect::Cast(receivers, notice) => self.cast(&receivers, &notice),
+                Effect::Cast(receivers, notice) => self.cast(&receivers, &[notice]),
+                Effect::CastAll(receivers, notices) => self.cast(&receivers, &notices),
                 Effect::Hold(conn) => {
                     if let Some(client) = self.desk.clients.get_mut(&conn) {
                         client.out.hold();
@@ -438,12 +439,20 @@ impl Hub {
         self.desk.effects = effects;
     }
 
-    /// One text for many: spelled once for each dialect that is among them.
-    fn cast(&mut self, receivers: &[ConnId], notice: &Notice) {
+    /// The same for many: spelled once for each dialect that is among them.
+    fn cast(&mut self, receivers: &[ConnId], notices: &[Notice]) {
         let mut places: [Option<Range<usize>>; 2] = [None, None];
         for &conn in receivers {
             let Some(dialect) = self.dialect(conn) else { continue };
-            let place = places[dialect as usize].get_or_insert_with(|| self.spell(notice, dialect)).clone();
+            let place = places[dialect as usize]
+                .get_or_insert_with(|| {
+                    let start = self.desk.arena.len();
+                    for notice in notices {
+                        self.spell(notice, dialect);
+                    }
+                    start..self.desk.arena.len()
+                })
+                .clone();
             self.desk.put(conn, place);
         }
     }

@@ -31,6 +31,9 @@ const TAIL_BYTES: usize = 128;
 /// Members that are read between two looks at what they have read.
 const EVENTS_MAX: usize = 256;
 
+/// Members that log in at the same time.
+const TOGETHER: usize = 8;
+
 /// The event of the end of a background.
 const STOP: u64 = u64::MAX;
 
@@ -126,10 +129,9 @@ impl Crowd {
         let mut crowd = Self::new();
         for number in first..first + count {
             crowd.connect(address).say(&format!("{} {PASSWORD}\n", user(number)));
-            // They come all at once, but what they are told of each other must not pile up.
-            if number.is_multiple_of(64) {
-                crowd.read(Some(Duration::ZERO));
-            }
+            // Few at a time: a small server has room for few who have not logged in.
+            let last = crowd.members.len();
+            crowd.read_until(|crowd| last < TOGETHER || crowd.members[last - TOGETHER].marks > 0);
         }
         crowd.read_until(|crowd| crowd.members.iter().all(|member| member.marks > 0));
         crowd

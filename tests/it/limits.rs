@@ -2,8 +2,8 @@
 
 use chinwag::server::ids::ConnId;
 use chinwag::server::state::{
-    Effect, Event, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId, MAILBOX_BYTES_MAX,
-    MAILBOX_MESSAGES_MAX, RECEIPTS_MAX, Remembered, Rules, State, UNCONFIRMED_MAX,
+    CROWD_MIN, Effect, Event, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId,
+    MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX, RECEIPTS_MAX, Remembered, Rules, State, UNCONFIRMED_MAX,
 };
 use chinwag::wire::name::{GroupName, UserName};
 use chinwag::wire::time::Moment;
@@ -260,4 +260,48 @@ fn a_text_to_many_says_once_that_some_mailboxes_are_full() {
     let full = "a< Some mailboxes are full, not everybody will get your message".to_owned();
     let stored = "a< Sent to g: stored for luke (never online yet)".to_owned();
     assert_eq!(seen, ["store message from yoda to luke".to_owned(), full, stored]);
+}
+
+#[test]
+fn a_crowd_is_told_together_who_came_and_went() {
+    let mut stage = crowd(CROWD_MIN + 5);
+    let clients: Vec<char> = ('\u{4e00}'..).take(CROWD_MIN + 5).collect();
+    let [first, x, y, z, last] = [0, CROWD_MIN, CROWD_MIN + 1, CROWD_MIN + 2, CROWD_MIN + 3].map(|at| clients[at]);
+    let log_in = |stage: &mut Pure, number: usize| say(stage, clients[number], &format!("u{number} secret"));
+    let heard = |seen: &[String], who: char| -> Vec<String> {
+        let prefix = format!("{who}< ");
+        seen.iter().filter_map(|line| line.strip_prefix(&prefix)).map(str::to_owned).collect()
+    };
+    let names = [CROWD_MIN, CROWD_MIN + 1, CROWD_MIN + 2].map(|number| format!("u{number}"));
+    let [came_x, came_y, came_z] = names.each_ref().map(|name| format!("{name} logged in"));
+
+    // As long as few are here, everybody hears at once.
+    log_in(&mut stage, CROWD_MIN + 1);
+    say(&mut stage, y, "block u1");
+    say(&mut stage, y, "logout");
+    for number in 0..CROWD_MIN {
+        let seen = log_in(&mut stage, number);
+        assert!(number == 0 || heard(&seen, first) == [format!("u{number} logged in")]);
+    }
+
+    // Then only after a while, each what happened since he came, and nobody of who blocks him.
+    let seen = [log_in(&mut stage, CROWD_MIN), log_in(&mut stage, CROWD_MIN + 1)].concat();
+    assert_eq!(heard(&seen, first), [""; 0]);
+    let seen = stage.perform(&Act::Pass(250));
+    assert_eq!(heard(&seen, first), [came_x.clone(), came_y.clone()]);
+    assert_eq!(heard(&seen, clients[1]), [came_x]);
+    assert_eq!(heard(&seen, x), [came_y]);
+    assert_eq!(heard(&seen, y), [""; 0]);
+
+    // Who speaks is announced before; who has gone and come is told of both.
+    say(&mut stage, x, "logout");
+    log_in(&mut stage, CROWD_MIN + 2);
+    let seen = say(&mut stage, z, "message u0 hello");
+    let left_x = format!("{} logged out", names[0]);
+    assert_eq!(heard(&seen, first), [left_x.clone(), came_z, format!("{}: hello", names[2])]);
+    log_in(&mut stage, CROWD_MIN + 3);
+    say(&mut stage, last, "logout");
+    let seen = stage.perform(&Act::Pass(250));
+    assert_eq!(heard(&seen, first).len(), 2, "{seen:?}");
+    assert!(heard(&seen, z).iter().all(|line| *line != left_x));
 }

@@ -134,6 +134,11 @@ impl Pure {
         match effect {
             Effect::Send(conn, notice) => self.show(conn, notice),
             Effect::Cast(conns, notice) => conns.into_iter().for_each(|conn| self.show(conn, notice.clone())),
+            Effect::CastAll(conns, notices) => {
+                for conn in conns {
+                    notices.iter().for_each(|notice| self.show(conn, notice.clone()));
+                }
+            }
             Effect::Store(record) => self.job.records.push(record),
             Effect::Hold(conn) => {
                 if let Some(client) = self.by_conn(conn) {

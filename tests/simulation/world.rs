@@ -329,6 +329,11 @@ impl World {
         match effect {
             Effect::Send(id, notice) => self.put(id, notice),
             Effect::Cast(ids, notice) => ids.into_iter().for_each(|id| self.put(id, notice.clone())),
+            Effect::CastAll(ids, notices) => {
+                for id in ids {
+                    notices.iter().for_each(|notice| self.put(id, notice.clone()));
+                }
+            }
             Effect::Store(record) => self.job.records.push(record),
             Effect::Hold(id) => {
                 if let Some(conn) = self.conn(id) {

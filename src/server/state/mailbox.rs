@@ -226,6 +226,7 @@ impl State {
     }
 
     fn write(&mut self, from: UserId, text: &str, scope: Scope) -> Letter {
+        self.announce_speaker(from);
         let number = self.next_number;
         self.next_number += 1;
         let from = self.roster[from].name.clone();

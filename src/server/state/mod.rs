@@ -24,6 +24,7 @@ use std::net::IpAddr;
 pub use crate::server::ids::ConnId;
 pub use groups::{Change, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId};
 pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
+pub use presence::CROWD_MIN;
 pub use receipts::{RECEIPTS_MAX, Receipt};
 pub use tokens::Tokens;
 pub use unconfirmed::UNCONFIRMED_MAX;
@@ -36,6 +37,7 @@ use dialogue::Session;
 use groups::Groups;
 use journal::Journal;
 use login::Lobby;
+use presence::Move;
 use receipts::Fact;
 use roster::{Roster, UserId};
 
@@ -91,6 +93,8 @@ pub enum Effect {
     Send(ConnId, Notice),
     /// Tell many connections the same.
     Cast(Vec<ConnId>, Notice),
+    /// Tell many connections the same several things.
+    CastAll(Vec<ConnId>, Vec<Notice>),
     /// Write to the store; reported by [`Event::Committed`] in the same order.
     Store(Record),
     /// Keep a place in this connection's output for an answer that waits for the disk: all that
@@ -297,6 +301,8 @@ pub struct State {
     online: BTreeMap<UserName, UserId>,
     journal: Journal,
     timers: BTreeSet<(i64, Timer)>,
+    /// Comings and goings that a crowd is still to be told of.
+    moves: Vec<Move>,
     /// Connections whose mailbox or list has another page.
     unfinished: Vec<ConnId>,
     /// Connections whose mailbox could not be read; tried again at the next heartbeat.
@@ -336,6 +342,8 @@ enum Timer {
     Silence(ConnId),
     /// The session has paid for its commands.
     Resume(ConnId),
+    /// Comings and goings have been gathered for long enough.
+    Moves,
     /// The store notes that the server is alive.
     Heartbeat,
 }
@@ -384,6 +392,7 @@ impl State {
             online: BTreeMap::new(),
             journal: Journal::default(),
             timers: BTreeSet::from([(start.elapsed + HEARTBEAT, Timer::Heartbeat)]),
+            moves: Vec::new(),
             unfinished: Vec::new(),
             unread: Vec::new(),
             next_number: remembered.first_number,
@@ -456,6 +465,7 @@ impl State {
             match timer {
                 Timer::Silence(conn) => self.check_silence(conn),
                 Timer::Resume(conn) => self.resume(conn),
+                Timer::Moves => self.tell_moves(),
                 Timer::Heartbeat => self.heartbeat(),
             }
         }

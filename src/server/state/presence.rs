@@ -1,11 +1,31 @@
 //! Who is here, since when, who was; and who is told about it.
 
+use std::collections::HashSet;
+
 use super::dialogue::{Stage, Visit, shown};
 use super::mailbox::Reading;
 use super::roster::UserId;
 use super::{ConnId, Effect, Notice, Record, State, Timer, TokenHash};
 use crate::wire::name::UserName;
 use crate::wire::{Ago, Refusal};
+
+/// With so many online, comings and goings are gathered and told together: else each would cost
+/// a send to everybody, and a lecture hall that logs in would wait for its own announcements.
+pub const CROWD_MIN: usize = 256;
+
+/// How long they are gathered, in milliseconds.
+const MOVES_MILLIS_MAX: i64 = 250;
+
+/// How many are gathered; then they are told at once.
+const MOVES_MAX: usize = 512;
+
+/// Somebody came or went, and nobody has been told yet.
+#[derive(Debug)]
+pub(super) struct Move {
+    user: UserId,
+    /// [`Notice::Arrived`] or [`Notice::Left`].
+    notice: Notice,
+}
 
 impl State {
     /// A user comes online on this connection: welcome, waiting messages, presence to others.
@@ -36,8 +56,7 @@ impl State {
             self.queue(conn);
         }
         self.store_quietly(Record::CameOnline { user: name.clone(), wall: now.wall });
-        let witnesses = self.witnesses(user);
-        self.cast(witnesses, Notice::Arrived(name.clone()));
+        self.announce(user, Notice::Arrived(name.clone()));
         self.online.insert(name, user);
     }
 
@@ -62,8 +81,53 @@ impl State {
         self.store_quietly(Record::WentOffline { user: name.clone(), wall: self.now.wall });
         // At a stop everybody goes; nobody needs to hear of each.
         if !self.stopping {
-            let witnesses = self.witnesses(user);
-            self.cast(witnesses, Notice::Left(name));
+            self.announce(user, Notice::Left(name));
+        }
+    }
+
+    /// Tells everybody who may know that `mover` came or went; a crowd is told a little later.
+    fn announce(&mut self, mover: UserId, notice: Notice) {
+        if self.moves.is_empty() {
+            if self.online.len() < CROWD_MIN {
+                let witnesses = self.witnesses(mover);
+                return self.cast(witnesses, notice);
+            }
+            self.timers.insert((self.now.elapsed + MOVES_MILLIS_MAX, Timer::Moves));
+        }
+        self.moves.push(Move { user: mover, notice });
+        if self.moves.len() >= MOVES_MAX {
+            self.tell_moves();
+        }
+    }
+
+    /// Nobody hears a user speak before he has heard that he came.
+    pub(super) fn announce_speaker(&mut self, user: UserId) {
+        if self.moves.iter().any(|other| other.user == user) {
+            self.tell_moves();
+        }
+    }
+
+    /// Tells what was gathered: the same to nearly everybody. Who came meanwhile hears only what
+    /// happened since, and nobody hears of those who block him.
+    pub(super) fn tell_moves(&mut self) {
+        let moves = std::mem::take(&mut self.moves);
+        let movers = moves.iter().map(|one| one.user);
+        let apart: HashSet<UserId> =
+            movers.flat_map(|mover| self.roster[mover].blocks.iter().copied().chain([mover])).collect();
+        let here = self.online.values().filter_map(|&user| Some((user, self.roster[user].session?)));
+        let (few, crowd): (Vec<_>, Vec<_>) = here.partition(|(user, _)| apart.contains(user));
+        let since = |user| moves.iter().rposition(|one| one.user == user).map_or(0, |at| at + 1);
+        let few: Vec<_> = few.into_iter().map(|(user, conn)| (user, conn, since(user))).collect();
+        for (at, one) in moves.iter().enumerate() {
+            let blocks = &self.roster[one.user].blocks;
+            let hears = |user: &UserId, since: usize| since <= at && !blocks.contains(user);
+            let receivers =
+                few.iter().filter(|(user, _, since)| hears(user, *since)).map(|(_, conn, _)| *conn).collect();
+            self.cast(receivers, one.notice.clone());
+        }
+        let crowd: Vec<ConnId> = crowd.into_iter().map(|(_, conn)| conn).collect();
+        if !crowd.is_empty() {
+            self.effects.push(Effect::CastAll(crowd, moves.into_iter().map(|one| one.notice).collect()));
         }
     }
 
