@@ -27,31 +27,42 @@ const LOGIN_MILLIS_MAX: i64 = 30_000;
 #[derive(Debug, Default)]
 pub(super) struct Lobby {
     by_source: HashMap<IpAddr, BTreeSet<ConnId>>,
+    /// The sources, the busiest last: whoever floods the lobby must not make others pay for a scan.
+    ranking: BTreeSet<(usize, Reverse<ConnId>, IpAddr)>,
     count: usize,
 }
 
 impl Lobby {
     fn enter(&mut self, conn: ConnId, peer: IpAddr) {
-        self.by_source.entry(source(peer)).or_default().insert(conn);
-        self.count += 1;
+        self.change(source(peer), |conns| conns.insert(conn));
     }
 
     pub(super) fn leave(&mut self, conn: ConnId, peer: IpAddr) {
-        let source = source(peer);
-        let Some(conns) = self.by_source.get_mut(&source) else { return };
-        if conns.remove(&conn) {
-            self.count -= 1;
-        }
+        self.change(source(peer), |conns| conns.remove(&conn));
+    }
+
+    fn change(&mut self, source: IpAddr, change: impl FnOnce(&mut BTreeSet<ConnId>) -> bool) {
+        let conns = self.by_source.entry(source).or_default();
+        self.ranking.remove(&rank(conns, source));
+        let before = conns.len();
+        change(conns);
+        self.count = self.count + conns.len() - before;
         if conns.is_empty() {
             self.by_source.remove(&source);
+        } else {
+            self.ranking.insert(rank(conns, source));
         }
     }
 
     /// The oldest connection of the source that has the most.
     fn victim(&self) -> Option<ConnId> {
-        let busiest = self.by_source.values().max_by_key(|conns| (conns.len(), Reverse(conns.first().copied())))?;
-        busiest.first().copied()
+        self.ranking.last().map(|(_, Reverse(oldest), _)| *oldest)
     }
+}
+
+/// Sorts sources by the number of their connections, and then by the age of the oldest.
+fn rank(conns: &BTreeSet<ConnId>, source: IpAddr) -> (usize, Reverse<ConnId>, IpAddr) {
+    (conns.len(), Reverse(conns.first().copied().unwrap_or(ConnId(0))), source)
 }
 
 /// What counts as one source: an IPv4 address, or the network part that one IPv6 host owns.
