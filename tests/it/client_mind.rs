@@ -284,6 +284,7 @@ transcripts! {
     leave
     log_in
     log_out_answer_lost
+    logout_in_a_pipe
     modes
     modes_in_a_pipe
     no_reconnect

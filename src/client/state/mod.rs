@@ -210,6 +210,8 @@ pub struct State {
     tagged: u64,
     counted: u64,
     input_ended: bool,
+    /// The typed line that ended it, 0 if none did.
+    log_out_count: u64,
     /// All that came before the end of the input has been asked for, and has come.
     fenced: Fence,
     /// A log-out was asked for by other means than a typed line: until when, and is it Ctrl-C?
@@ -297,6 +299,7 @@ impl State {
             tagged: 0,
             counted: 0,
             input_ended: false,
+            log_out_count: 0,
             fenced: Fence::None,
             leaving: None,
             marks: 0,

@@ -160,7 +160,15 @@ impl State {
     }
 
     fn typed_line(&mut self, text: &str) {
+        if self.log_out_count > 0 {
+            return;
+        }
         self.counted += 1;
+        // A script that logs out at once still wants its answers, and what waited for it.
+        if !self.rules.person && self.talk_to_come().request(text) == Some(Request::Logout) {
+            (self.input_ended, self.log_out_count) = (true, self.counted);
+            return self.log_out_when_done();
+        }
         // Nothing but blanks is nothing, as with netcat; in group mode it can be an answer.
         if !is_blank(text) || self.talk_to_come().mode() == Mode::Group {
             self.queue(self.counted, text.to_owned());
@@ -240,7 +248,7 @@ impl State {
         } else if self.fenced == Fence::Asked || !self.on_the_way.is_empty() {
             return;
         }
-        self.queue(0, LOG_OUT.to_owned());
+        self.queue(self.log_out_count, LOG_OUT.to_owned());
     }
 
     pub(super) fn leave(&mut self) {
