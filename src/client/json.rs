@@ -33,6 +33,14 @@
 //! | `group-left`, `group-deleted` | `group`; `by` |
 //! | `mode` | `mode`: `command`, `general`, `direct` or `group` |
 //! | `ask` | `question`: `group` (create one?), `group-name` or `group-members` |
+//! | `address` | `user`: he may be written to privately |
+//! | `asks-address`, `asks-private` | `user`: wants to write privately, or a private session; answered by `allow` or `deny` |
+//! | `request-sent`, `declined` | `user`: is asked, has said no |
+//! | `allowed`, `denied` | `user`: is told |
+//! | `registered` | `file`; `chunks`: how many |
+//! | `available` | `file`; `bytes`; `chunks`: how many; who has them follows |
+//! | `has` | `file`; `user`; `chunks`: such as `0-2 5`, several objects of a user add up |
+//! | `not-available` | `file`; `of-chunks`: whether only these chunks were looked for |
 //! | `help` | `command`?, `text`: as people read it |
 //! | `refused` | `reason`: a word such as `invalid-user` or `mailbox-full`; `text`: as people read it |
 //! | `done` | `line`: all answers to this line of the input have come, counted from 1 after the log-in |
@@ -78,6 +86,20 @@ fn of_notice(notice: &Notice) -> Option<String> {
     let object = Object::event(tag);
     Some(match notice {
         Notice::Hello { .. } | Notice::Done(_) | Notice::Pong | Notice::AskName | Notice::AskPassword => return None,
+        // Between the programs, and secrets.
+        Notice::Peer { .. } | Notice::Expect { .. } | Notice::NoPeer { .. } => return None,
+        Notice::Manifest { .. } | Notice::ChunkHashes { .. } | Notice::Holder { .. } => return None,
+        Notice::ManifestEnd(_) | Notice::HoldersEnd(_) => return None,
+        Notice::Registered { file, chunks } => object.text("file", file.as_str()).value("chunks", *chunks).close(),
+        Notice::Available { file, bytes, chunks } => {
+            object.text("file", file.as_str()).value("bytes", *bytes).value("chunks", *chunks).close()
+        }
+        Notice::Has { file, user, chunks } => {
+            object.text("file", file.as_str()).text("user", user.as_str()).text("chunks", &chunks.to_string()).close()
+        }
+        Notice::NotAvailable { file, of_chunks } => {
+            object.text("file", file.as_str()).value("of-chunks", *of_chunks).close()
+        }
         Notice::Said(Letter { number, from, text, sent, road, scope, .. }) => {
             let road = match road {
                 Road::Live => "live",
@@ -142,6 +164,13 @@ fn of_notice(notice: &Notice) -> Option<String> {
         | Notice::Blocked(user)
         | Notice::Unblocked(user)
         | Notice::NeverOnline(user)
+        | Notice::Address { user, .. }
+        | Notice::AsksAddress(user)
+        | Notice::AsksPrivate(user)
+        | Notice::RequestSent(user)
+        | Notice::Allowed(user)
+        | Notice::Declined(user)
+        | Notice::Denied(user)
         | Notice::NewUser(user) => object.text("user", user.as_str()).close(),
         Notice::WrongPassword { tries } => object.value("tries", *tries).close(),
         Notice::JustLocked { seconds } | Notice::StillLocked { seconds } | Notice::TimedOut { seconds } => {
@@ -309,6 +338,12 @@ mod tests {
             ("group-owned g a b", r#""group":"g","by":"a","user":"b"}"#),
             ("group-left g a", r#""group":"g","by":"a"}"#),
             ("mode general", r#""mode":"general"}"#),
+            ("address a 127.0.0.1 40000 7 abc", r#""user":"a"}"#),
+            ("asks-private a", r#""user":"a"}"#),
+            ("registered f 10", r#""file":"f","chunks":10}"#),
+            ("available f 7 10", r#""file":"f","bytes":7,"chunks":10}"#),
+            ("has f a 0-2 5", r#""file":"f","user":"a","chunks":"0-2 5"}"#),
+            ("not-available f chunks", r#""file":"f","of-chunks":true}"#),
             ("ask group-name", r#""question":"group-name"}"#),
         ] {
             let tag = line.split(' ').next().unwrap_or_default();

@@ -17,10 +17,12 @@ pub struct Command {
     pub rule: &'static str,
     /// A line as one would type it.
     pub example: &'static str,
+    /// Only who uses the client program can do it.
+    pub needs_client: bool,
 }
 
-/// Every command that the server carries out, in the order of the help list.
-pub static COMMANDS: [Command; 29] = [
+/// Every command, in the order of the help list.
+pub static COMMANDS: [Command; 39] = [
     Command {
         name: "message",
         alias: "",
@@ -28,6 +30,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "send a text to one user",
         rule: "If the user is away the text is stored and comes at the next log-in. Spaces in the text stay as typed.",
         example: "message luke are you there?",
+        needs_client: false,
     },
     Command {
         name: "broadcast",
@@ -36,6 +39,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "send a text to everybody who is online",
         rule: "Users who have blocked you do not get it, users who are away do not get it later.",
         example: "broadcast the lab closes at six",
+        needs_client: false,
     },
     Command {
         name: "whoelse",
@@ -44,6 +48,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "list who else is online",
         rule: "One name per line, sorted, without your own.",
         example: "whoelse",
+        needs_client: false,
     },
     Command {
         name: "whoelsesince",
@@ -52,6 +57,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "list who else was online at any moment of the last seconds",
         rule: "Users who have left since are listed too, however long ago they came.",
         example: "whoelsesince 300",
+        needs_client: false,
     },
     Command {
         name: "block",
@@ -60,6 +66,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "refuse what this user sends, and hide from him that you come and go",
         rule: "The user is told only when he writes to you. You may still write to him.",
         example: "block vader",
+        needs_client: false,
     },
     Command {
         name: "unblock",
@@ -68,6 +75,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "take a block back",
         rule: "What was refused meanwhile does not come later.",
         example: "unblock vader",
+        needs_client: false,
     },
     Command {
         name: "status",
@@ -76,6 +84,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "tell whether a user is online, since when, or when he left",
         rule: "Times are those of the server's clock and zone.",
         example: "status luke",
+        needs_client: false,
     },
     Command {
         name: "receipts",
@@ -84,6 +93,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "be told what becomes of your texts, or not, or ask",
         rule: "Sent, delivered to his connection, seen by him. From netcat the last two are one. Always on in the chat modes.",
         example: "receipts on",
+        needs_client: false,
     },
     Command {
         name: "groups",
@@ -92,6 +102,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "list the groups you are in",
         rule: "One per line, sorted, with the number of members; yours are marked.",
         example: "groups",
+        needs_client: false,
     },
     Command {
         name: "group",
@@ -100,6 +111,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "all about one group: help group shows the forms",
         rule: "Group names are made as user names, but without a slash; a group and a user may have the same name.",
         example: "group send friends who brings the cable?",
+        needs_client: false,
     },
     Command {
         name: "group create",
@@ -108,6 +120,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "create a group that you own, with these members",
         rule: "The members are told. Names that nobody has are skipped, with a line each.",
         example: "group create friends luke yoda",
+        needs_client: false,
     },
     Command {
         name: "group add",
@@ -116,6 +129,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "make users members of your group",
         rule: "Only the owner may. Who has blocked you is not added.",
         example: "group add friends r2d2",
+        needs_client: false,
     },
     Command {
         name: "group kick",
@@ -124,6 +138,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "take members out of your group",
         rule: "Only the owner may. He cannot kick himself.",
         example: "group kick friends r2d2",
+        needs_client: false,
     },
     Command {
         name: "group rename",
@@ -132,6 +147,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "give your group another name",
         rule: "Only the owner may. The name must be free.",
         example: "group rename friends rebels",
+        needs_client: false,
     },
     Command {
         name: "group owner",
@@ -140,6 +156,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "hand your group over to another member",
         rule: "Only the owner may. You stay a member.",
         example: "group owner friends luke",
+        needs_client: false,
     },
     Command {
         name: "group members",
@@ -148,6 +165,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "list who is in a group",
         rule: "Only members may. One name per line, sorted; the owner is marked.",
         example: "group members friends",
+        needs_client: false,
     },
     Command {
         name: "group send",
@@ -156,6 +174,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "send a text to all other members",
         rule: "Only members may. It is stored for who is away, and you hear for whom.",
         example: "group send friends who brings the cable?",
+        needs_client: false,
     },
     Command {
         name: "group leave",
@@ -164,6 +183,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "be no member any more",
         rule: "The owner cannot while others remain. If he is alone, the group is deleted.",
         example: "group leave friends",
+        needs_client: false,
     },
     Command {
         name: "group delete",
@@ -172,6 +192,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "delete your group",
         rule: "Only the owner may. Texts that wait for members still come.",
         example: "group delete friends",
+        needs_client: false,
     },
     Command {
         name: "/general",
@@ -180,6 +201,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "general mode: every line goes to everybody",
         rule: "It waits for who is away and has been here before. A line with / in front is a command; //x sends /x.",
         example: "/general",
+        needs_client: false,
     },
     Command {
         name: "/direct",
@@ -188,6 +210,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "direct mode: user~text goes to one user",
         rule: "The first ~ ends the name; what follows is kept as typed.",
         example: "/direct",
+        needs_client: false,
     },
     Command {
         name: "/group",
@@ -196,6 +219,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "group mode: create a group by question and answer; group~text goes to its members",
         rule: "Without arguments; with them it is the command group.",
         example: "/group",
+        needs_client: false,
     },
     Command {
         name: "/exit",
@@ -204,6 +228,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "leave the mode, back to the one before",
         rule: "/leave leaves the server, in every mode.",
         example: "/exit",
+        needs_client: false,
     },
     Command {
         name: "/add",
@@ -212,6 +237,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "as group add, for the group last created or used",
         rule: "The first of several words is the group if it names one of yours.",
         example: "/add r2d2",
+        needs_client: false,
     },
     Command {
         name: "/kick",
@@ -220,6 +246,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "as group kick, for the group last created or used",
         rule: "The first of several words is the group if it names one of yours.",
         example: "/kick r2d2",
+        needs_client: false,
     },
     Command {
         name: "/rename",
@@ -228,6 +255,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "as group rename, for the group last created or used",
         rule: "With two words the first is the group.",
         example: "/rename rebels",
+        needs_client: false,
     },
     Command {
         name: "/members",
@@ -236,6 +264,97 @@ pub static COMMANDS: [Command; 29] = [
         summary: "as group members, for the group last created or used",
         rule: "With a word it is that group.",
         example: "/members",
+        needs_client: false,
+    },
+    Command {
+        name: "startprivate",
+        alias: "",
+        arguments: "<user>",
+        summary: "begin a private session: from client to client, past the server",
+        rule: "The other needs the client program too. Either side may write and end it; a block does not end it.",
+        example: "startprivate luke",
+        needs_client: true,
+    },
+    Command {
+        name: "private",
+        alias: "",
+        arguments: "<user> <text>",
+        summary: "send a text past the server",
+        rule: "Over your private session, or to an address that getaddress has brought. It is never stored.",
+        example: "private luke meet me at the ship",
+        needs_client: true,
+    },
+    Command {
+        name: "stopprivate",
+        alias: "",
+        arguments: "<user>",
+        summary: "end a private session",
+        rule: "The other is told.",
+        example: "stopprivate luke",
+        needs_client: true,
+    },
+    Command {
+        name: "getaddress",
+        alias: "",
+        arguments: "<user>",
+        summary: "ask a user whether you may write to him privately",
+        rule: "He is asked once. What he allows holds until he blocks you or the server stops.",
+        example: "getaddress luke",
+        needs_client: true,
+    },
+    Command {
+        name: "allow",
+        alias: "",
+        arguments: "<user>",
+        summary: "say yes to a user who asked for your address or for a private session",
+        rule: "A request ends when either of you leaves.",
+        example: "allow hans",
+        needs_client: true,
+    },
+    Command {
+        name: "deny",
+        alias: "",
+        arguments: "<user>",
+        summary: "say no to a user who asked for your address or for a private session",
+        rule: "He is told.",
+        example: "deny hans",
+        needs_client: true,
+    },
+    Command {
+        name: "register",
+        alias: "",
+        arguments: "<file> <chunks>",
+        summary: "offer a file of your folder to everybody, in so many chunks",
+        rule: "The server learns its name, size and checksums, others fetch it from you.",
+        example: "register ship.bin 10",
+        needs_client: true,
+    },
+    Command {
+        name: "searchFile",
+        alias: "",
+        arguments: "<file>",
+        summary: "list who is online and has chunks of a file, and which",
+        rule: "Chunks are counted from 0.",
+        example: "searchFile ship.bin",
+        needs_client: false,
+    },
+    Command {
+        name: "searchChunk",
+        alias: "",
+        arguments: "<file> <chunk...>",
+        summary: "list who is online and has one of these chunks, and which of them",
+        rule: "Chunks are counted from 0.",
+        example: "searchChunk ship.bin 3 7",
+        needs_client: false,
+    },
+    Command {
+        name: "download",
+        alias: "",
+        arguments: "<file> [chunk...]",
+        summary: "fetch the chunks of a file that you lack, or these, from those who have them",
+        rule: "Every chunk is checked, and others can fetch it from you then. Nothing is overwritten.",
+        example: "download ship.bin",
+        needs_client: true,
     },
     Command {
         name: "help",
@@ -244,6 +363,7 @@ pub static COMMANDS: [Command; 29] = [
         summary: "this list, or one command with its rule and an example",
         rule: "Every command may also be typed with a slash before it.",
         example: "help block",
+        needs_client: false,
     },
     Command {
         name: "logout",
@@ -252,11 +372,9 @@ pub static COMMANDS: [Command; 29] = [
         summary: "leave; messages wait for you",
         rule: "The end of your input and a lost connection do the same.",
         example: "logout",
+        needs_client: false,
     },
 ];
-
-/// Commands of the assignment that need the client program at the user's end.
-pub(super) const FOR_CLIENT: [&str; 5] = ["startprivate", "private", "stopprivate", "register", "download"];
 
 /// Why a line is no request.
 #[derive(Debug, PartialEq, Eq)]
@@ -283,13 +401,8 @@ pub fn parse(line: &str) -> Result<Request<'_>, ParseError<'_>> {
     if bare == "group" {
         return group_request(rest);
     }
-    if let Some(command) = find(word).or_else(|| find(bare)) {
-        return request(command, rest).ok_or(ParseError::Usage(command));
-    }
-    match FOR_CLIENT.iter().find(|&&name| name == bare) {
-        Some(word) => Ok(Request::ForClient { word }),
-        None => Err(ParseError::Unknown(word)),
-    }
+    let command = find(word).or_else(|| find(bare)).ok_or(ParseError::Unknown(word))?;
+    request(command, rest).ok_or(ParseError::Usage(command))
 }
 
 /// The command of that name or alias.
@@ -350,9 +463,11 @@ fn group_act<'a>(form: &str, rest: &'a str) -> Option<GroupAct<'a>> {
 }
 
 fn request<'a>(command: &'static Command, rest: &'a str) -> Option<Request<'a>> {
-    if command.name == "message" {
+    if let "message" | "private" = command.name {
         let (to, text) = first_word(rest.trim_start_matches(BLANKS));
-        return (!is_blank(text)).then_some(Request::Message { to, text });
+        let request =
+            if command.name == "message" { Request::Message { to, text } } else { Request::Private { to, text } };
+        return (!is_blank(text)).then_some(request);
     }
     let words = rest.trim_matches(BLANKS);
     let one_word = (!words.is_empty() && !words.contains(BLANKS)).then_some(words);
@@ -379,12 +494,39 @@ fn request<'a>(command: &'static Command, rest: &'a str) -> Option<Request<'a>> 
             (1..=2).contains(&self::words(words).count()).then_some(Request::InGroup { verb: GroupVerb::Rename, words })
         }
         "/members" => (!words.contains(BLANKS)).then_some(Request::InGroup { verb: GroupVerb::Members, words }),
+        "startprivate" => Some(Request::StartPrivate { user: one_word? }),
+        "stopprivate" => Some(Request::StopPrivate { user: one_word? }),
+        "getaddress" => Some(Request::GetAddress { user: one_word? }),
+        "allow" => Some(Request::Allow { user: one_word? }),
+        "deny" => Some(Request::Deny { user: one_word? }),
+        "searchFile" => Some(Request::SearchFile { file: one_word? }),
+        "register" | "searchChunk" | "download" => file_request(command.name, words),
         "help" if words.is_empty() => Some(Request::Help { topic: None }),
         // Two words only where they are one name, as in `help group create`.
         "help" => one_word.or(find(words).map(|_| words)).map(|topic| Request::Help { topic: Some(topic) }),
         "logout" => words.is_empty().then_some(Request::Logout),
         _ => None,
     }
+}
+
+/// A file and what stands behind its name.
+fn file_request<'a>(name: &str, words: &'a str) -> Option<Request<'a>> {
+    let (file, rest) = first_word(words);
+    let chunks = rest.trim_start_matches(BLANKS);
+    match name {
+        "register" => {
+            let chunks = count(chunks).filter(|&chunks| chunks > 0)?;
+            Some(Request::Register { file, chunks })
+        }
+        "searchChunk" => (!chunks.is_empty()).then_some(Request::SearchChunk { file, chunks }),
+        _ => (!file.is_empty()).then_some(Request::Download { file, chunks }),
+    }
+}
+
+/// Digits only; more than fits is the most there is.
+fn count(word: &str) -> Option<u32> {
+    let is_number = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| word.parse().unwrap_or(u32::MAX))
 }
 
 /// Whether a text says nothing.
@@ -414,7 +556,27 @@ mod tests {
         assert_eq!(parse("/"), Err(ParseError::Unknown("/")));
         assert_eq!(parse(" \t"), Err(ParseError::Empty));
         assert_eq!(parse("/leave"), Ok(Request::Logout));
-        assert_eq!(parse("private luke hi"), Ok(Request::ForClient { word: "private" }));
+        assert_eq!(parse("searchfile a"), Err(ParseError::Unknown("searchfile")));
+    }
+
+    #[test]
+    fn files_and_what_is_wanted_of_them() {
+        assert_eq!(parse("private luke  hi "), Ok(Request::Private { to: "luke", text: " hi " }));
+        assert_eq!(parse("register a.bin 10"), Ok(Request::Register { file: "a.bin", chunks: 10 }));
+        let huge = Request::Register { file: "a", chunks: u32::MAX };
+        assert_eq!(parse("/register  a \t 99999999999 "), Ok(huge));
+        assert_eq!(parse("searchChunk a 1  x"), Ok(Request::SearchChunk { file: "a", chunks: "1  x" }));
+        assert_eq!(parse("download a"), Ok(Request::Download { file: "a", chunks: "" }));
+        assert_eq!(parse("download a  3 4 "), Ok(Request::Download { file: "a", chunks: "3 4" }));
+        for line in
+            ["register a", "register a 0", "register a -1", "register a 1 2", "register a x", "searchFile", "download"]
+        {
+            assert!(matches!(parse(line), Err(ParseError::Usage(_))), "{line}");
+        }
+        for line in ["private luke", "private luke  ", "startprivate", "allow a b", "searchFile a b", "searchChunk a "]
+        {
+            assert!(matches!(parse(line), Err(ParseError::Usage(_))), "{line}");
+        }
     }
 
     #[test]

@@ -6,11 +6,16 @@
 //! notice survives the way there and back. From the client, [`Say`].
 
 use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use super::command::{self, FOR_CLIENT};
-use super::name::{GroupName, NameError, Text, UserName};
-use super::{Ago, Letter, Membership, Mode, News, Notice, Pass, Question, Readers, Refusal, Road, Scope, Tag};
+use super::chunks::{self, CHUNKS_MAX, CHUNKS_PER_LINE_MAX, ChunkSet, Digest, HASHES_PER_LINE_MAX};
+use super::command;
+use super::name::{FileName, GroupName, NameError, Text, UserName};
+use super::{
+    Ago, Letter, Membership, Mode, News, Notice, Pass, Purpose, Question, Readers, Refusal, Road, Scope, Tag, Ticket,
+    WhyNot,
+};
 
 /// Our client's first line: three words, so never a log-in.
 pub const HELLO: &str = "HELLO chinwag/1 line";
@@ -37,6 +42,32 @@ pub enum Say<'a> {
     Told(&'a str),
     /// `PING`: is anybody there?
     Ping,
+    /// `PORT <port>`: where other clients may dial, at the address that the server sees.
+    Port(u16),
+    /// `ALIVE`: something was said in private, which the server does not see.
+    Alive,
+    /// `DIAL <user> private|file`: asks for a ticket.
+    Dial { user: &'a str, purpose: Purpose },
+    /// `REGISTER <file> <chunks> <bytes> <sha256>`: the head of a manifest; its hashes follow.
+    Register { file: &'a str, chunks: u32, bytes: u64, digest: Digest },
+    /// `CHUNK-HASH <first> <sha256> ...`: of the chunks from `first` on, see [`digests`].
+    ChunkHash { first: u32, hashes: &'a str },
+    /// `WANT <file>`: asks for the manifest and the holders.
+    Want(&'a str),
+    /// `HOLDERS <file>`: asks for the holders.
+    Holders(&'a str),
+    /// `HAVE <file> <chunk> ...`: these were checked and are served from now on, see [`numbers`].
+    Have { file: &'a str, chunks: &'a str },
+}
+
+/// The hashes of a `CHUNK-HASH`.
+pub fn digests(words: &str) -> impl Iterator<Item = Digest> {
+    words.split(' ').filter_map(Digest::parse)
+}
+
+/// The chunks of a `HAVE`.
+pub fn numbers(words: &str) -> impl Iterator<Item = u32> {
+    words.split(' ').filter_map(chunks::chunk)
 }
 
 /// A line that is not a control line known to this program.
@@ -44,7 +75,17 @@ pub enum Say<'a> {
 pub struct Unknown;
 
 /// Verbs of [`Refusal::Yourself`].
-const VERBS: [&str; 4] = ["message", "block", "unblock", "kick"];
+const VERBS: [&str; 6] = ["message", "block", "unblock", "kick", "start a private session with", "ask"];
+
+const PURPOSES: [(Purpose, &str); 2] = [(Purpose::Private, "private"), (Purpose::File, "file")];
+
+const REASONS: [(WhyNot, &str); 5] = [
+    (WhyNot::Offline, "offline"),
+    (WhyNot::Blocked, "blocked"),
+    (WhyNot::NoPort, "no-port"),
+    (WhyNot::NotAllowed, "not-allowed"),
+    (WhyNot::NoFile, "no-file"),
+];
 
 const MODES: [(Mode, &str); 4] =
     [(Mode::Command, "command"), (Mode::General, "general"), (Mode::Direct, "direct"), (Mode::Group, "group")];
@@ -67,6 +108,29 @@ impl<'a> Say<'a> {
             "SEEN" if fields.count() == 1 => Self::Seen(fields.number(0)?),
             "TOLD" if fields.count() == 1 => Self::Told(rest),
             "PING" if rest.is_empty() => Self::Ping,
+            "PORT" if fields.count() == 1 => Self::Port(fields.number(0)?),
+            "ALIVE" if rest.is_empty() => Self::Alive,
+            "DIAL" if fields.count() == 2 => {
+                Self::Dial { user: fields.word(0)?, purpose: meaning(&PURPOSES, fields.word(1)?)? }
+            }
+            "REGISTER" if fields.count() == 4 => Self::Register {
+                file: fields.word(0)?,
+                chunks: fields.number(1)?,
+                bytes: fields.number(2)?,
+                digest: read_digest(fields.word(3)?)?,
+            },
+            "CHUNK-HASH" => {
+                let (first, hashes) = rest.split_once(' ').ok_or(Unknown)?;
+                let known = all_known(hashes, HASHES_PER_LINE_MAX, |word| Digest::parse(word).is_some())?;
+                Self::ChunkHash { first: first.parse().map_err(|_| Unknown)?, hashes: known }
+            }
+            "WANT" if fields.count() == 1 => Self::Want(rest),
+            "HOLDERS" if fields.count() == 1 => Self::Holders(rest),
+            "HAVE" => {
+                let (file, words) = rest.split_once(' ').ok_or(Unknown)?;
+                let known = all_known(words, CHUNKS_PER_LINE_MAX, |word| chunks::chunk(word).is_some())?;
+                Self::Have { file, chunks: known }
+            }
             _ => Self::Typed { tag: read_tag(word.strip_prefix('#').ok_or(Unknown)?)?, line: rest },
         })
     }
@@ -81,6 +145,14 @@ impl<'a> Say<'a> {
             Self::Seen(number) => format!("SEEN {number}"),
             Self::Told(name) => format!("TOLD {name}"),
             Self::Ping => "PING".to_owned(),
+            Self::Port(port) => format!("PORT {port}"),
+            Self::Alive => "ALIVE".to_owned(),
+            Self::Dial { user, purpose } => format!("DIAL {user} {}", spelling(&PURPOSES, purpose)),
+            Self::Register { file, chunks, bytes, digest } => format!("REGISTER {file} {chunks} {bytes} {digest}"),
+            Self::ChunkHash { first, hashes } => format!("CHUNK-HASH {first} {hashes}"),
+            Self::Want(file) => format!("WANT {file}"),
+            Self::Holders(file) => format!("HOLDERS {file}"),
+            Self::Have { file, chunks } => format!("HAVE {file} {chunks}"),
         }
     }
 }
@@ -172,6 +244,40 @@ fn write(notice: &Notice, out: &mut Vec<u8>) -> std::io::Result<()> {
             News::Deleted => writeln!(out, "group-deleted {group} {by}"),
         },
         Notice::Mode(mode) => writeln!(out, "mode {}", spelling(&MODES, *mode)),
+        Notice::Peer { user, at, ticket, purpose } => {
+            let (place, purpose) = (Place(at), spelling(&PURPOSES, *purpose));
+            writeln!(out, "peer {user} {place} {} {:032x} {purpose}", ticket.number, ticket.secret)
+        }
+        Notice::Expect { user, ticket, purpose } => {
+            let purpose = spelling(&PURPOSES, *purpose);
+            writeln!(out, "expect {user} {} {:032x} {purpose}", ticket.number, ticket.secret)
+        }
+        Notice::NoPeer { user, purpose, why } => {
+            writeln!(out, "no-peer {user} {} {}", spelling(&PURPOSES, *purpose), spelling(&REASONS, *why))
+        }
+        Notice::Address { user, at, ticket } => {
+            writeln!(out, "address {user} {} {} {:032x}", Place(at), ticket.number, ticket.secret)
+        }
+        Notice::AsksAddress(user) => writeln!(out, "asks-address {user}"),
+        Notice::AsksPrivate(user) => writeln!(out, "asks-private {user}"),
+        Notice::RequestSent(user) => writeln!(out, "request-sent {user}"),
+        Notice::Allowed(user) => writeln!(out, "allowed {user}"),
+        Notice::Declined(user) => writeln!(out, "declined {user}"),
+        Notice::Denied(user) => writeln!(out, "denied {user}"),
+        Notice::Registered { file, chunks } => writeln!(out, "registered {file} {chunks}"),
+        Notice::Available { file, bytes, chunks } => writeln!(out, "available {file} {bytes} {chunks}"),
+        Notice::Has { file, user, chunks } => writeln!(out, "has {file} {user} {chunks}"),
+        Notice::NotAvailable { file, of_chunks: false } => writeln!(out, "not-available {file}"),
+        Notice::NotAvailable { file, of_chunks: true } => writeln!(out, "not-available {file} chunks"),
+        Notice::Manifest { file, chunks, bytes, digest } => writeln!(out, "manifest {file} {chunks} {bytes} {digest}"),
+        Notice::ChunkHashes { file, first, hashes } => {
+            write!(out, "chunk-hash {file} {first}")?;
+            hashes.iter().try_for_each(|hash| write!(out, " {hash}"))?;
+            writeln!(out)
+        }
+        Notice::Holder { file, user, chunks } => writeln!(out, "holder {file} {user} {chunks}"),
+        Notice::ManifestEnd(file) => writeln!(out, "manifest-end {file}"),
+        Notice::HoldersEnd(file) => writeln!(out, "holders-end {file}"),
         Notice::Asked(question) => writeln!(out, "ask {}", spelling(&QUESTIONS, *question)),
         Notice::HelpAll => writeln!(out, "help"),
         Notice::Help(command) => writeln!(out, "help {}", command.name),
@@ -216,6 +322,24 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         Refusal::DirectForm => writeln!(out, "direct-form"),
         Refusal::GroupForm => writeln!(out, "group-form"),
         Refusal::NoMode => writeln!(out, "no-mode"),
+        Refusal::Offline(user) => writeln!(out, "offline {user}"),
+        Refusal::NoPrivate(user) => writeln!(out, "no-private {user}"),
+        Refusal::CannotBeFound(word) => writeln!(out, "cannot-be-found {}", word.as_str()),
+        Refusal::RequestsFull { user, max } => writeln!(out, "requests-full {user} {max}"),
+        Refusal::NoRequest(word) => writeln!(out, "no-request {}", word.as_str()),
+        Refusal::RequesterGone(user) => writeln!(out, "requester-gone {user}"),
+        Refusal::BadFileName => writeln!(out, "bad-file-name"),
+        Refusal::AlreadyRegistered { file, same } => {
+            writeln!(out, "already-registered {file} {}", if *same { "same" } else { "other" })
+        }
+        Refusal::NotRegistered(file) => writeln!(out, "not-registered {file}"),
+        Refusal::NoChunk { file, word } => writeln!(out, "no-chunk {file} {}", word.as_str()),
+        Refusal::BadManifest(file) => writeln!(out, "bad-manifest {file}"),
+        Refusal::TooManyChunks { max } => writeln!(out, "too-many-chunks {max}"),
+        Refusal::FilesFull { max } => writeln!(out, "files-full {max}"),
+        Refusal::ChunksFull { max } => writeln!(out, "chunks-full {max}"),
+        Refusal::OwnsTooManyFiles { max } => writeln!(out, "owns-too-many-files {max}"),
+        Refusal::OwnsTooManyChunks { max } => writeln!(out, "owns-too-many-chunks {max}"),
         Refusal::Busy => writeln!(out, "busy"),
         Refusal::DiskFailed => writeln!(out, "disk-failed"),
         Refusal::LineTooLong { max } => writeln!(out, "line-too-long {max}"),
@@ -225,6 +349,15 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
 
 fn write_readers(tag: &str, readers: &Readers, out: &mut Vec<u8>) -> std::io::Result<()> {
     writeln!(out, "{tag} {} {}{}", readers.texts, readers.more, Words(&readers.names))
+}
+
+/// An address as two words.
+struct Place<'a>(&'a SocketAddr);
+
+impl std::fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.0.ip(), self.0.port())
+    }
 }
 
 /// Names behind other fields, each with its space.
@@ -331,6 +464,52 @@ pub fn decode(line: &str) -> Result<Notice, Unknown> {
         "group-left" => fields.news(News::Left)?,
         "group-deleted" => fields.news(News::Deleted)?,
         "mode" => Notice::Mode(meaning(&MODES, rest)?),
+        "peer" => Notice::Peer {
+            user: fields.user(0)?,
+            at: fields.place(1)?,
+            ticket: fields.ticket(3)?,
+            purpose: meaning(&PURPOSES, fields.word(5)?)?,
+        },
+        "expect" => Notice::Expect {
+            user: fields.user(0)?,
+            ticket: fields.ticket(1)?,
+            purpose: meaning(&PURPOSES, fields.word(3)?)?,
+        },
+        "no-peer" => Notice::NoPeer {
+            user: fields.user(0)?,
+            purpose: meaning(&PURPOSES, fields.word(1)?)?,
+            why: meaning(&REASONS, fields.word(2)?)?,
+        },
+        "address" => Notice::Address { user: fields.user(0)?, at: fields.place(1)?, ticket: fields.ticket(3)? },
+        "asks-address" => Notice::AsksAddress(fields.user(0)?),
+        "asks-private" => Notice::AsksPrivate(fields.user(0)?),
+        "request-sent" => Notice::RequestSent(fields.user(0)?),
+        "allowed" => Notice::Allowed(fields.user(0)?),
+        "declined" => Notice::Declined(fields.user(0)?),
+        "denied" => Notice::Denied(fields.user(0)?),
+        "registered" => Notice::Registered { file: fields.file(0)?, chunks: fields.number(1)? },
+        "available" => Notice::Available { file: fields.file(0)?, bytes: fields.number(1)?, chunks: fields.number(2)? },
+        "has" => {
+            let (file, user, chunks) = read_holding(rest)?;
+            Notice::Has { file, user, chunks }
+        }
+        "not-available" => {
+            let of_chunks = fields.count() == 2 && fields.word(1)? == "chunks";
+            Notice::NotAvailable { file: fields.file(0)?, of_chunks }
+        }
+        "manifest" => Notice::Manifest {
+            file: fields.file(0)?,
+            chunks: fields.chunks(1)?,
+            bytes: fields.number(2)?,
+            digest: read_digest(fields.word(3)?)?,
+        },
+        "chunk-hash" => read_hashes(rest)?,
+        "holder" => {
+            let (file, user, chunks) = read_holding(rest)?;
+            Notice::Holder { file, user, chunks }
+        }
+        "manifest-end" => Notice::ManifestEnd(fields.file(0)?),
+        "holders-end" => Notice::HoldersEnd(fields.file(0)?),
         "help" if rest.is_empty() => Notice::HelpAll,
         "help" => Notice::Help(command::find(rest).ok_or(Unknown)?),
         "refused" => Notice::Refused(read_refusal(rest)?),
@@ -344,7 +523,10 @@ fn read_refusal(line: &str) -> Result<Refusal, Unknown> {
     Ok(match tag {
         "usage" => Refusal::Usage(command::find(rest).ok_or(Unknown)?),
         "invalid-command" => Refusal::InvalidCommand(Text::harmless(rest)),
-        "needs-client" => Refusal::NeedsClient(known(&FOR_CLIENT, rest)?),
+        "needs-client" => {
+            let command = command::find(rest).filter(|command| command.needs_client);
+            Refusal::NeedsClient(command.ok_or(Unknown)?.name)
+        }
         "invalid-user" => Refusal::InvalidUser(Text::harmless(rest)),
         "unknown-user" => Refusal::UnknownUser,
         "bad-name" => {
@@ -379,6 +561,25 @@ fn read_refusal(line: &str) -> Result<Refusal, Unknown> {
         "direct-form" => Refusal::DirectForm,
         "group-form" => Refusal::GroupForm,
         "no-mode" => Refusal::NoMode,
+        "offline" => Refusal::Offline(fields.user(0)?),
+        "no-private" => Refusal::NoPrivate(fields.user(0)?),
+        "cannot-be-found" => Refusal::CannotBeFound(Text::harmless(rest)),
+        "requests-full" => Refusal::RequestsFull { user: fields.user(0)?, max: fields.number(1)? },
+        "no-request" => Refusal::NoRequest(Text::harmless(rest)),
+        "requester-gone" => Refusal::RequesterGone(fields.user(0)?),
+        "bad-file-name" => Refusal::BadFileName,
+        "already-registered" => Refusal::AlreadyRegistered { file: fields.file(0)?, same: fields.word(1)? == "same" },
+        "not-registered" => Refusal::NotRegistered(fields.file(0)?),
+        "no-chunk" => {
+            let (file, word) = rest.split_once(' ').ok_or(Unknown)?;
+            Refusal::NoChunk { file: read_file(file)?, word: Text::harmless(word) }
+        }
+        "bad-manifest" => Refusal::BadManifest(fields.file(0)?),
+        "too-many-chunks" => Refusal::TooManyChunks { max: fields.number(0)? },
+        "files-full" => Refusal::FilesFull { max: fields.number(0)? },
+        "chunks-full" => Refusal::ChunksFull { max: fields.number(0)? },
+        "owns-too-many-files" => Refusal::OwnsTooManyFiles { max: fields.number(0)? },
+        "owns-too-many-chunks" => Refusal::OwnsTooManyChunks { max: fields.number(0)? },
         "busy" => Refusal::Busy,
         "disk-failed" => Refusal::DiskFailed,
         "line-too-long" => Refusal::LineTooLong { max: fields.number(0)? },
@@ -413,6 +614,39 @@ fn read_stored_in_group(fields: Fields<'_>) -> Result<Notice, Unknown> {
             })
             .collect::<Result<_, _>>()?,
     })
+}
+
+/// Who has which chunks of which file.
+fn read_holding(line: &str) -> Result<(FileName, UserName, ChunkSet), Unknown> {
+    let mut parts = line.splitn(3, ' ');
+    let mut next = || parts.next().ok_or(Unknown);
+    let (file, user) = (read_file(next()?)?, read_user(next()?)?);
+    Ok((file, user, ChunkSet::parse(next()?).ok_or(Unknown)?))
+}
+
+fn read_hashes(line: &str) -> Result<Notice, Unknown> {
+    let mut parts = line.splitn(3, ' ');
+    let mut next = || parts.next().ok_or(Unknown);
+    let (file, first) = (read_file(next()?)?, next()?.parse().map_err(|_| Unknown)?);
+    let hashes = next()?;
+    if hashes.split(' ').count() > HASHES_PER_LINE_MAX {
+        return Err(Unknown);
+    }
+    Ok(Notice::ChunkHashes { file, first, hashes: hashes.split(' ').map(read_digest).collect::<Result<_, _>>()? })
+}
+
+/// `words` if there are not too many and all are as they should be.
+fn all_known(words: &str, max: usize, is_known: impl Fn(&str) -> bool) -> Result<&str, Unknown> {
+    let fits = words.split(' ').count() <= max && words.split(' ').all(is_known);
+    if fits { Ok(words) } else { Err(Unknown) }
+}
+
+fn read_digest(word: &str) -> Result<Digest, Unknown> {
+    Digest::parse(word).ok_or(Unknown)
+}
+
+fn read_file(word: &str) -> Result<FileName, Unknown> {
+    FileName::parse(word).ok_or(Unknown)
 }
 
 fn read_tag(word: &str) -> Result<Tag, Unknown> {
@@ -461,6 +695,25 @@ impl<'a> Fields<'a> {
         read_group(self.word(at)?)
     }
 
+    fn file(&self, at: usize) -> Result<FileName, Unknown> {
+        read_file(self.word(at)?)
+    }
+
+    /// How many chunks a file has.
+    fn chunks(&self, at: usize) -> Result<u32, Unknown> {
+        self.number(at).and_then(|chunks| if (1..=CHUNKS_MAX).contains(&chunks) { Ok(chunks) } else { Err(Unknown) })
+    }
+
+    fn place(&self, at: usize) -> Result<SocketAddr, Unknown> {
+        let address: IpAddr = self.number(at)?;
+        Ok(SocketAddr::new(address, self.number(at + 1)?))
+    }
+
+    fn ticket(&self, at: usize) -> Result<Ticket, Unknown> {
+        let secret = u128::from_str_radix(self.word(at + 1)?, 16).map_err(|_| Unknown)?;
+        Ok(Ticket { number: self.number(at)?, secret })
+    }
+
     fn news(&self, news: News) -> Result<Notice, Unknown> {
         Ok(Notice::Group { group: self.group(0)?, by: self.user(1)?, news })
     }
@@ -504,6 +757,15 @@ mod tests {
             Say::Seen(u64::MAX),
             Say::Told("luke"),
             Say::Ping,
+            Say::Port(40_000),
+            Say::Alive,
+            Say::Dial { user: "luke", purpose: Purpose::Private },
+            Say::Dial { user: "luke", purpose: Purpose::File },
+            Say::Register { file: "a.bin", chunks: 10, bytes: u64::MAX, digest: Digest([171; 32]) },
+            Say::ChunkHash { first: 64, hashes: &["5c"; 32].concat() },
+            Say::Want("a.bin"),
+            Say::Holders("a.bin"),
+            Say::Have { file: "a.bin", chunks: "0 65535" },
         ] {
             assert!(Say::parse(&say.spell()).is_ok_and(|back| back == say), "{}", say.spell());
         }
@@ -515,6 +777,27 @@ mod tests {
             ["", "HELLO", "HELLO world", "hello", "LOGIN hans", "LOGIN hans x", "#", "#1 hi", "#1.x hi", "PING 1"]
         {
             assert!(Say::parse(line).is_err(), "{line:?}");
+        }
+        for line in
+            ["PORT", "PORT 65536", "PORT -1", "DIAL luke", "DIAL luke chat", "ALIVE 1", "WANT", "WANT a b", "HAVE a"]
+        {
+            assert!(Say::parse(line).is_err(), "{line:?}");
+        }
+        for line in ["HAVE a 65536", "HAVE a +1", "HAVE a 1  2", "REGISTER a 1 1 aa", "CHUNK-HASH 0", "CHUNK-HASH 0 aa"]
+        {
+            assert!(Say::parse(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_holds_64_chunks_or_hashes() {
+        let (hash, chunk) = (" 5c".replace("5c", &["5c"; 32].concat()), " 7");
+        for (head, word) in [("CHUNK-HASH 0", &*hash), ("HAVE a", chunk), ("chunk-hash a 0", &*hash)] {
+            let line = |count: usize| format!("{head}{}", word.repeat(count));
+            let is_known = |line: &str| Say::parse(line).is_ok() || decode(line).is_ok();
+            assert!(is_known(&line(64)), "{head}");
+            assert!(!is_known(&line(65)), "{head}");
+            assert!(line(64).len() <= crate::wire::line::LINE_BYTES_MAX);
         }
     }
 

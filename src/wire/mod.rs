@@ -1,6 +1,7 @@
 //! Words: all that can be asked ([`Request`]) and all that can be told ([`Notice`]), and how
 //! bytes become the one and the other becomes bytes. Pure: no socket, file, thread or clock.
 
+pub mod chunks;
 pub mod command;
 pub mod control;
 pub mod line;
@@ -8,8 +9,11 @@ pub mod name;
 pub mod text;
 pub mod time;
 
+use std::net::SocketAddr;
+
+use chunks::{ChunkSet, Digest};
 use command::Command;
-use name::{GroupName, NameError, Text, UserName};
+use name::{FileName, GroupName, NameError, Text, UserName};
 
 /// What a logged-in user asks for. User names are still words: whether they exist is a rule.
 #[allow(missing_docs, reason = "the line of a variant speaks of its fields too")]
@@ -45,8 +49,27 @@ pub enum Request<'a> {
     Help { topic: Option<&'a str> },
     /// `logout`, also `leave`
     Logout,
-    /// A command that only the client program can carry out.
-    ForClient { word: &'static str },
+    /// `startprivate <user>`, also carried out by the server
+    StartPrivate { user: &'a str },
+    /// `private <user> <text>`, carried out by the client program
+    Private { to: &'a str, text: &'a str },
+    /// `stopprivate <user>`, carried out by the client program
+    StopPrivate { user: &'a str },
+    /// `getaddress <user>`
+    GetAddress { user: &'a str },
+    /// `allow <user>`
+    Allow { user: &'a str },
+    /// `deny <user>`
+    Deny { user: &'a str },
+    /// `register <file> <chunks>`, carried out by the client program; at least one chunk, and a
+    /// huge number is as good as too many
+    Register { file: &'a str, chunks: u32 },
+    /// `searchFile <file>`
+    SearchFile { file: &'a str },
+    /// `searchChunk <file> <chunk...>`: words with blanks between
+    SearchChunk { file: &'a str, chunks: &'a str },
+    /// `download <file> [chunk...]`, carried out by the client program
+    Download { file: &'a str, chunks: &'a str },
 }
 
 /// What is to be done with a group. Several names stand in one string with blanks between.
@@ -204,6 +227,47 @@ pub enum Notice {
     Group { group: GroupName, by: UserName, news: News },
     /// What lines mean from now on.
     Mode(Mode),
+
+    // From client to client. Those that name a ticket, and those about a manifest, have no form
+    // for people.
+    /// The other side is there: it may be dialled, with this ticket.
+    Peer { user: UserName, at: SocketAddr, ticket: Ticket, purpose: Purpose },
+    /// This user may connect with this ticket.
+    Expect { user: UserName, ticket: Ticket, purpose: Purpose },
+    /// The answer to `DIAL` if there is no ticket.
+    NoPeer { user: UserName, purpose: Purpose, why: WhyNot },
+    /// This user has allowed it: he may be dialled with this ticket, and more tickets are to be had.
+    Address { user: UserName, at: SocketAddr, ticket: Ticket },
+    /// Somebody wants to know where we can be dialled.
+    AsksAddress(UserName),
+    /// Somebody wants a private session.
+    AsksPrivate(UserName),
+    /// The other is asked.
+    RequestSent(UserName),
+    /// The answer to `allow`.
+    Allowed(UserName),
+    /// The other has said no.
+    Declined(UserName),
+    /// The answer to `deny`.
+    Denied(UserName),
+    /// The server knows the file now, and who has it.
+    Registered { file: FileName, chunks: u32 },
+    /// Somebody online has chunks of the file; who and which follows.
+    Available { file: FileName, bytes: u64, chunks: u32 },
+    /// The answer to a search: a user with chunks of the file; some of them, lines add up.
+    Has { file: FileName, user: UserName, chunks: ChunkSet },
+    /// Nobody online has the file, or those chunks of it.
+    NotAvailable { file: FileName, of_chunks: bool },
+    /// The answer to `WANT`; the hashes of all chunks follow.
+    Manifest { file: FileName, chunks: u32, bytes: u64, digest: Digest },
+    /// Hashes of chunks, from this one on.
+    ChunkHashes { file: FileName, first: u32, hashes: Vec<Digest> },
+    /// A user who can be dialled for chunks of the file; some of them, lines add up.
+    Holder { file: FileName, user: UserName, chunks: ChunkSet },
+    /// The end of the answer to `WANT`.
+    ManifestEnd(FileName),
+    /// The end of the answer to `HOLDERS`.
+    HoldersEnd(FileName),
     /// The group mode wants to know.
     Asked(Question),
     /// Every command, a line each.
@@ -286,6 +350,38 @@ pub enum Refusal {
     GroupForm,
     /// `/exit` in command mode.
     NoMode,
+    /// The other is not here, and what was asked for cannot wait.
+    Offline(UserName),
+    /// The other cannot be dialled: no client program, or it takes no connections.
+    NoPrivate(UserName),
+    /// `getaddress`: unknown, offline, not to be dialled or blocking the asker, which is not told.
+    CannotBeFound(Text),
+    /// The other has too much to answer.
+    RequestsFull { user: UserName, max: usize },
+    /// `allow` or `deny`, but nobody of that name has asked.
+    NoRequest(Text),
+    /// `allow`, but who asked has gone.
+    RequesterGone(UserName),
+    /// A name that a shared file cannot have.
+    BadFileName,
+    /// `register` of a known file; with the same content, the user serves it from now on too.
+    AlreadyRegistered { file: FileName, same: bool },
+    /// Nobody has registered that file.
+    NotRegistered(FileName),
+    /// That word is no chunk of the file.
+    NoChunk { file: FileName, word: Text },
+    /// A manifest with too many or too few hashes, or in the wrong order.
+    BadManifest(FileName),
+    /// More chunks than a file may have.
+    TooManyChunks { max: u32 },
+    /// The server has no room for one more file.
+    FilesFull { max: usize },
+    /// The server has no room for so many more chunks.
+    ChunksFull { max: u32 },
+    /// The user has registered as many files as one may.
+    OwnsTooManyFiles { max: usize },
+    /// The files of the user would have more chunks than one may register.
+    OwnsTooManyChunks { max: u32 },
     /// Too much waits for the disk.
     Busy,
     /// The disk refused.
@@ -309,6 +405,47 @@ pub struct Pass {
 impl std::fmt::Debug for Pass {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pass").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// What a connection from client to client is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// A private session.
+    Private,
+    /// Chunks of files.
+    File,
+}
+
+/// Why there is no ticket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhyNot {
+    /// The other is not here, or there is nobody of that name.
+    Offline,
+    /// The other has blocked the asker.
+    Blocked,
+    /// The other cannot be dialled.
+    NoPort,
+    /// The other has not allowed it.
+    NotAllowed,
+    /// The other has no chunk of any file.
+    NoFile,
+}
+
+/// What two clients prove to each other that the server has introduced them. For one connection,
+/// from the one who got it with an address to the one who was told to expect it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Names the ticket; rises, and is never used again within a store.
+    pub number: u64,
+    /// Known to these two clients alone; the server forgets it.
+    pub secret: u128,
+}
+
+// By hand, so that no log line can ever show a secret.
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ticket").field("number", &self.number).finish_non_exhaustive()
     }
 }
 

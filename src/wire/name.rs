@@ -110,6 +110,71 @@ impl fmt::Debug for GroupName {
     }
 }
 
+/// Longest file name, in bytes: what file systems allow.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// Names that stand for devices on some systems, with any extension.
+const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+
+/// The same with a digit behind it.
+const NUMBERED_DEVICES: [&str; 2] = ["com", "lpt"];
+
+/// A legal name of a file that is shared: one plain file in one folder, on every system.
+///
+/// 1 to 255 bytes, without separators, blanks and characters that are not harmless. No leading
+/// dot, no name of a device, and no `.part` at the end: so unfinished files are called.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileName(Arc<str>);
+
+impl FileName {
+    /// Checks a word and keeps it as a name.
+    pub fn parse(word: &str) -> Option<Self> {
+        let is_plain = !word.starts_with('.')
+            && !word.contains(|c: char| matches!(c, '/' | '\\') || c.is_whitespace())
+            && Text::harmless(word).as_str() == word;
+        let fits = (1..=FILE_NAME_BYTES_MAX).contains(&word.len());
+        (fits && is_plain && !is_device(word) && !is_unfinished(word)).then(|| Self(word.into()))
+    }
+
+    /// The name as typed.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether a name ends like that of a file which is being fetched.
+fn is_unfinished(word: &str) -> bool {
+    let end = word.len().checked_sub(".part".len()).and_then(|at| word.as_bytes().get(at..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(b".part"))
+}
+
+fn is_device(word: &str) -> bool {
+    let stem = word.split('.').next().unwrap_or_default().to_lowercase();
+    let mut chars = stem.chars();
+    let last = chars.next_back();
+    // Superscript digits count there too.
+    let is_numbered = last.is_some_and(|c| c.is_ascii_digit() || matches!(c, '\u{b9}' | '\u{b2}' | '\u{b3}'));
+    DEVICES.contains(&&*stem) || (is_numbered && NUMBERED_DEVICES.contains(&chars.as_str()))
+}
+
+impl std::borrow::Borrow<str> for FileName {
+    fn borrow(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// Longest password in plain text, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 128;
 

@@ -134,9 +134,38 @@ impl Speller {
             Notice::Asked(Question::Create) => writeln!(out, "Create a new group? (y/n)"),
             Notice::Asked(Question::Name) => writeln!(out, "Name of the new group?"),
             Notice::Asked(Question::Members) => writeln!(out, "Its members? (user~user~..., or ~ for nobody yet)"),
+            Notice::Peer { .. } | Notice::Expect { .. } | Notice::NoPeer { .. } => Ok(()),
+            Notice::Manifest { .. } | Notice::ChunkHashes { .. } | Notice::Holder { .. } => Ok(()),
+            Notice::ManifestEnd(_) | Notice::HoldersEnd(_) => Ok(()),
+            Notice::Address { user, .. } => {
+                writeln!(out, "You may write to {user} privately, type: private {user} <text>")
+            }
+            Notice::AsksAddress(user) => {
+                writeln!(out, "{} wants your address, type: allow {user} or deny {user}", First(user.as_str()))
+            }
+            Notice::AsksPrivate(user) => {
+                let first = First(user.as_str());
+                writeln!(out, "{first} wants a private session with you, type: allow {user} or deny {user}")
+            }
+            Notice::RequestSent(user) => writeln!(out, "Request sent to {user}"),
+            Notice::Allowed(user) => writeln!(out, "{} is told that you agree", First(user.as_str())),
+            Notice::Denied(user) => writeln!(out, "{} is told that you decline", First(user.as_str())),
+            Notice::Declined(user) => writeln!(out, "{} declined", First(user.as_str())),
+            Notice::Registered { file, chunks } => {
+                writeln!(out, "{} is registered, {}", First(file.as_str()), Chunks(*chunks))
+            }
+            Notice::Available { file, bytes, chunks } => {
+                let plural = if *bytes == 1 { "" } else { "s" };
+                writeln!(out, "{} is available, {bytes} byte{plural} in {}", First(file.as_str()), Chunks(*chunks))
+            }
+            Notice::Has { user, chunks, .. } => writeln!(out, "{} [{chunks}]", First(user.as_str())),
+            Notice::NotAvailable { file, of_chunks } => {
+                let what = if *of_chunks { "these chunks" } else { "it" };
+                writeln!(out, "{} is not available: nobody online has {what}", First(file.as_str()))
+            }
             Notice::HelpAll => write_help(out),
             Notice::Help(command) => {
-                writeln!(out, "{} - {}", Usage(command), command.summary)?;
+                writeln!(out, "{} - {}{}", Usage(command), command.summary, marked(command))?;
                 writeln!(out, "  {}", command.rule)?;
                 writeln!(out, "  for example {}", command.example)
             }
@@ -226,9 +255,14 @@ fn write_help(out: &mut Vec<u8>) -> std::io::Result<()> {
     let width = COMMANDS.iter().map(|command| command.name.len() + command.arguments.len() + 1).max().unwrap_or(0);
     for command in &COMMANDS {
         let usage = format!("{} {}", command.name, command.arguments);
-        writeln!(out, "{usage:width$}  {}", command.summary)?;
+        writeln!(out, "{usage:width$}  {}{}", command.summary, marked(command))?;
     }
     Ok(())
+}
+
+/// What help says behind a summary.
+fn marked(command: &Command) -> &'static str {
+    if command.needs_client { " (client only)" } else { "" }
 }
 
 fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
@@ -273,6 +307,34 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         Refusal::DirectForm => write!(out, "Direct mode: type user~text, or /exit"),
         Refusal::GroupForm => write!(out, "Group mode: type group~text, or /exit"),
         Refusal::NoMode => write!(out, "There is no mode to leave; logout or /leave leaves the server"),
+        Refusal::Offline(user) => write!(out, "{user} is offline"),
+        Refusal::NoPrivate(user) => {
+            write!(out, "{user} cannot take private connections (he is not using the client program)")
+        }
+        Refusal::CannotBeFound(word) => write!(out, "{} cannot be found", word.as_str()),
+        Refusal::RequestsFull { user, max } => write!(out, "{user} has {max} requests to answer, ask again later"),
+        Refusal::NoRequest(word) => write!(out, "No request from {}", word.as_str()),
+        Refusal::RequesterGone(user) => write!(out, "{user} is offline, nothing sent"),
+        Refusal::BadFileName => write!(
+            out,
+            "A file name is 1 to 255 bytes without separators and blanks, with no dot in front and no .part at the end"
+        ),
+        Refusal::AlreadyRegistered { file, same: true } => {
+            write!(out, "{file} is already registered, you serve it too")
+        }
+        Refusal::AlreadyRegistered { file, same: false } => {
+            write!(out, "{file} is already registered, with other content or chunks")
+        }
+        Refusal::NotRegistered(file) => write!(out, "{file} is not registered"),
+        Refusal::NoChunk { file, word } => write!(out, "{file} has no chunk {}", word.as_str()),
+        Refusal::BadManifest(file) => write!(out, "The hashes of {file} do not fit, not registered"),
+        Refusal::TooManyChunks { max } => write!(out, "A file has at most {max} chunks"),
+        Refusal::FilesFull { max } => write!(out, "The server knows {max} files and has no room for more"),
+        Refusal::ChunksFull { max } => write!(out, "The server has room for {max} chunks, these are too many"),
+        Refusal::OwnsTooManyFiles { max } => write!(out, "You have registered {max} files, nobody may register more"),
+        Refusal::OwnsTooManyChunks { max } => {
+            write!(out, "Nobody may register files with more than {max} chunks in all")
+        }
         Refusal::Busy => write!(out, "Not stored: the server is busy, try again"),
         Refusal::DiskFailed => write!(out, "Not stored: the disk refused"),
         Refusal::LineTooLong { max } => write!(out, "The line is too long (over {max} bytes), dropped"),
@@ -280,7 +342,7 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
     }
 }
 
-/// A name of a user or group at the start of a line. `hans:` and `[02/03/26` are legal names, and unquoted they would
+/// A name of a user, group or file at the start of a line. `hans:` and `[02/03/26` are legal names, and unquoted they would
 /// make the line look like something that hans said, or like a stored message.
 struct First<'a>(&'a str);
 
@@ -323,6 +385,15 @@ struct Texts(u32);
 impl std::fmt::Display for Texts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.0 == 1 { f.write_str("1 message") } else { write!(f, "{} messages", self.0) }
+    }
+}
+
+/// So many chunks.
+struct Chunks(u32);
+
+impl std::fmt::Display for Chunks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 == 1 { f.write_str("1 chunk") } else { write!(f, "{} chunks", self.0) }
     }
 }
 

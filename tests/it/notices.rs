@@ -3,11 +3,13 @@
 
 use std::path::Path;
 
+use chinwag::wire::chunks::{ChunkSet, Digest};
 use chinwag::wire::command::COMMANDS;
-use chinwag::wire::name::{GroupName, NameError, Text, UserName};
+use chinwag::wire::name::{FileName, GroupName, NameError, Text, UserName};
 use chinwag::wire::text::Speller;
 use chinwag::wire::{
-    Ago, Letter, Membership, Mode, News, Notice, Pass, Question, Readers, Refusal, Road, Scope, Tag, control,
+    Ago, Letter, Membership, Mode, News, Notice, Pass, Purpose, Question, Readers, Refusal, Road, Scope, Tag, Ticket,
+    WhyNot, control,
 };
 
 fn name(word: &str) -> UserName {
@@ -16,6 +18,10 @@ fn name(word: &str) -> UserName {
 
 fn group(word: &str) -> GroupName {
     GroupName::parse(word).expect("legal")
+}
+
+fn file(word: &str) -> FileName {
+    FileName::parse(word).expect("legal")
 }
 
 /// 2 March 2026, 09:00 UTC.
@@ -126,8 +132,48 @@ fn notices() -> Vec<Notice> {
         Notice::HelpAll,
         Notice::Help(&COMMANDS[4]),
     ];
+    all.extend(between_clients());
     all.extend(refusals().into_iter().map(Notice::Refused));
     all
+}
+
+fn between_clients() -> Vec<Notice> {
+    let ticket = Ticket { number: 7, secret: 0xabc };
+    let at = |address: &str| address.parse().expect("an address");
+    let (user, purpose) = (name("luke"), Purpose::Private);
+    let no_peer = |purpose, why| Notice::NoPeer { user: name("luke"), purpose, why };
+    let some: ChunkSet = [0, 1, 2, 5].into_iter().collect();
+    let digest = Digest([0xab; 32]);
+    vec![
+        Notice::Peer { user: user.clone(), at: at("127.0.0.1:40000"), ticket, purpose },
+        Notice::Peer { user: user.clone(), at: at("[::1]:40000"), ticket, purpose: Purpose::File },
+        Notice::Expect { user: user.clone(), ticket, purpose },
+        no_peer(Purpose::Private, WhyNot::Offline),
+        no_peer(Purpose::File, WhyNot::Blocked),
+        no_peer(Purpose::File, WhyNot::NoPort),
+        no_peer(Purpose::Private, WhyNot::NotAllowed),
+        no_peer(Purpose::File, WhyNot::NoFile),
+        Notice::Address { user: user.clone(), at: at("192.0.2.7:40000"), ticket },
+        Notice::AsksAddress(name("hans")),
+        Notice::AsksPrivate(name("hans")),
+        Notice::RequestSent(user.clone()),
+        Notice::Allowed(name("hans")),
+        Notice::Declined(user.clone()),
+        Notice::Denied(name("hans")),
+        Notice::Registered { file: file("a.bin"), chunks: 10 },
+        Notice::Registered { file: file("a.bin"), chunks: 1 },
+        Notice::Available { file: file("a.bin"), bytes: 2500, chunks: 10 },
+        Notice::Available { file: file("hans:"), bytes: 1, chunks: 1 },
+        Notice::Has { file: file("a.bin"), user: user.clone(), chunks: some.clone() },
+        Notice::Has { file: file("a.bin"), user: name("[x"), chunks: ChunkSet::first(10) },
+        Notice::NotAvailable { file: file("a.bin"), of_chunks: false },
+        Notice::NotAvailable { file: file("a.bin"), of_chunks: true },
+        Notice::Manifest { file: file("a.bin"), chunks: 10, bytes: 2500, digest },
+        Notice::ChunkHashes { file: file("a.bin"), first: 8, hashes: vec![digest, Digest([1; 32])] },
+        Notice::Holder { file: file("a.bin"), user, chunks: some },
+        Notice::ManifestEnd(file("a.bin")),
+        Notice::HoldersEnd(file("a.bin")),
+    ]
 }
 
 fn refusals() -> Vec<Refusal> {
@@ -168,6 +214,23 @@ fn refusals() -> Vec<Refusal> {
         Refusal::DirectForm,
         Refusal::GroupForm,
         Refusal::NoMode,
+        Refusal::Offline(name("luke")),
+        Refusal::NoPrivate(name("luke")),
+        Refusal::CannotBeFound(Text::harmless("luke")),
+        Refusal::RequestsFull { user: name("luke"), max: 64 },
+        Refusal::NoRequest(Text::harmless("hans")),
+        Refusal::RequesterGone(name("hans")),
+        Refusal::BadFileName,
+        Refusal::AlreadyRegistered { file: file("a.bin"), same: true },
+        Refusal::AlreadyRegistered { file: file("a.bin"), same: false },
+        Refusal::NotRegistered(file("a.bin")),
+        Refusal::NoChunk { file: file("a.bin"), word: Text::harmless("10") },
+        Refusal::BadManifest(file("a.bin")),
+        Refusal::TooManyChunks { max: 65_536 },
+        Refusal::FilesFull { max: 1000 },
+        Refusal::ChunksFull { max: 1_048_576 },
+        Refusal::OwnsTooManyFiles { max: 100 },
+        Refusal::OwnsTooManyChunks { max: 262_144 },
         Refusal::Busy,
         Refusal::DiskFailed,
         Refusal::LineTooLong { max: 8192 },

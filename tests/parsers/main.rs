@@ -9,12 +9,13 @@ use std::path::Path;
 use allocation_counter::measure;
 use chinwag::server::credentials;
 use chinwag::server::store::{checksum, read_letter};
+use chinwag::wire::chunks::{CHUNKS_MAX, ChunkSet, Digest, HASHES_PER_LINE_MAX};
 use chinwag::wire::command::{self, COMMANDS, ParseError};
 use chinwag::wire::control::{self, Say};
 use chinwag::wire::line::{LINE_BYTES_MAX, Line, LineCutter, text};
-use chinwag::wire::name::{GroupName, NAME_BYTES_MAX, NameError, PASSWORD_BYTES_MAX, Text, UserName};
+use chinwag::wire::name::{FileName, GroupName, NAME_BYTES_MAX, NameError, PASSWORD_BYTES_MAX, Text, UserName};
 use chinwag::wire::text::Speller;
-use chinwag::wire::{Ago, Letter, Notice, Pass, Refusal, Request, Road, Scope, Tag};
+use chinwag::wire::{Ago, Letter, Notice, Pass, Purpose, Refusal, Request, Road, Scope, Tag, Ticket, WhyNot};
 use jiff::tz::TimeZone;
 use rusqlite::types::ValueRef;
 
@@ -176,6 +177,20 @@ fn names_of_any_characters() {
     });
 }
 
+#[test]
+fn file_names_of_any_characters() {
+    let names = ["a.bin", "gr\u{fc}ezi", "../x", "a/b", "NUL", "com1.txt", ".hidden", "x.part", "a\u{202e}b", "a b"];
+    torture(INPUTS, &corpus(&names), |input| {
+        let word = String::from_utf8_lossy(input);
+        let Some(name) = FileName::parse(&word) else { return };
+        assert_eq!(name.as_str(), word);
+        let path = Path::new(&*word);
+        assert_eq!(path.file_name().and_then(|name| name.to_str()), Some(&*word), "more or less than a name");
+        assert!(word.len() <= 255 && !word.starts_with('.') && !word.to_lowercase().ends_with(".part"));
+        assert!(!word.contains(|c: char| is_harmful(c) || c.is_whitespace() || c == '/' || c == '\\'));
+    });
+}
+
 // Control lines.
 
 #[test]
@@ -188,10 +203,30 @@ fn lines_of_our_client_of_any_words() {
         "#1099511627778.1 whoelse",
         "SEEN 18446744073709551615",
         "PING",
+        "PORT 40000",
+        "ALIVE",
+        "DIAL luke private",
+        "DIAL luke file",
+        "WANT gr\u{fc}ezi.bin",
+        "HOLDERS a.bin",
+        "HAVE a.bin 0 3 65535",
+        "REGISTER a.bin 65536 18446744073709551615 00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF",
+        "CHUNK-HASH 64 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff \
+         ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100",
     ];
     torture(INPUTS, &corpus(&lines), |input| {
         let line = String::from_utf8_lossy(input);
         if let Ok(say) = Say::parse(&line) {
+            match say {
+                Say::ChunkHash { hashes, .. } => {
+                    assert!((1..=HASHES_PER_LINE_MAX).contains(&control::digests(hashes).count()));
+                }
+                Say::Have { chunks, .. } => {
+                    assert_eq!(control::numbers(chunks).count(), chunks.split(' ').count());
+                    assert!(control::numbers(chunks).all(|chunk| chunk < CHUNKS_MAX));
+                }
+                _ => {}
+            }
             let spelled = say.spell();
             assert!(Say::parse(&spelled).is_ok_and(|again| again == say), "{spelled:?}");
         }
@@ -227,11 +262,68 @@ fn letter(dice: &mut Dice) -> Letter {
     Letter { number: number(dice), from, text, sent: signed(dice), road, scope, receipt: false }
 }
 
+fn file(dice: &mut Dice) -> FileName {
+    let word = name(dice).as_str().to_owned() + *dice.pick(&["", ".bin", "\u{fc}", "\u{1f600}"]);
+    FileName::parse(&word).unwrap_or_else(|| FileName::parse("a.bin").expect("legal"))
+}
+
+fn chunks(dice: &mut Dice) -> ChunkSet {
+    let (runs, spread) = (dice.roll(20), 1 + dice.roll(4000));
+    (0..runs)
+        .flat_map(|_| {
+            let (from, many) = (dice.roll(spread), dice.roll(200));
+            from..=from + many
+        })
+        .filter_map(|chunk| u32::try_from(chunk).ok())
+        .collect()
+}
+
+fn digest(dice: &mut Dice) -> Digest {
+    Digest([(); 32].map(|()| dice.next().to_le_bytes()[0]))
+}
+
+/// Any notice about connections from client to client, and about files.
+fn between_clients(dice: &mut Dice) -> Notice {
+    let ticket = Ticket { number: number(dice), secret: u128::from(number(dice)) << 64 | u128::from(number(dice)) };
+    let v6 = (u128::from(number(dice)) << 64 | u128::from(number(dice))).to_be_bytes();
+    let ip = if dice.roll(2) == 0 { std::net::IpAddr::from(v6) } else { [127, 0, 0, v6[15]].into() };
+    let at = std::net::SocketAddr::new(ip, u16::from_le_bytes([v6[14], v6[15]]));
+    let purpose = *dice.pick(&[Purpose::Private, Purpose::File]);
+    let count = 1 + u32::from(u16::from_le_bytes([v6[13], v6[15]]));
+    match dice.roll(18) {
+        0 => Notice::Peer { user: name(dice), at, ticket, purpose },
+        1 => Notice::Expect { user: name(dice), ticket, purpose },
+        2 => {
+            let reasons = [WhyNot::Offline, WhyNot::Blocked, WhyNot::NoPort, WhyNot::NotAllowed, WhyNot::NoFile];
+            Notice::NoPeer { user: name(dice), purpose, why: *dice.pick(&reasons) }
+        }
+        3 => Notice::Address { user: name(dice), at, ticket },
+        4 => Notice::AsksAddress(name(dice)),
+        5 => Notice::AsksPrivate(name(dice)),
+        6 => Notice::RequestSent(name(dice)),
+        7 => Notice::Allowed(name(dice)),
+        8 => Notice::Declined(name(dice)),
+        9 => Notice::Denied(name(dice)),
+        10 => Notice::Registered { file: file(dice), chunks: count },
+        11 => Notice::Available { file: file(dice), bytes: number(dice), chunks: count },
+        12 => Notice::Has { file: file(dice), user: name(dice), chunks: chunks(dice) },
+        13 => Notice::NotAvailable { file: file(dice), of_chunks: dice.roll(2) == 0 },
+        14 => Notice::Manifest { file: file(dice), chunks: count, bytes: number(dice), digest: digest(dice) },
+        15 => {
+            let hashes = (0..=dice.roll(HASHES_PER_LINE_MAX)).map(|_| digest(dice)).collect();
+            Notice::ChunkHashes { file: file(dice), first: count, hashes }
+        }
+        16 => Notice::Holder { file: file(dice), user: name(dice), chunks: chunks(dice) },
+        _ => dice.pick(&[Notice::ManifestEnd, Notice::HoldersEnd])(file(&mut Dice::new(number(dice)))),
+    }
+}
+
 /// Any notice that stands on a line of its own.
 fn notice(dice: &mut Dice) -> Notice {
     let ago = |dice: &mut Dice| Ago { wall: signed(dice), millis: signed(dice) };
     let small = |dice: &mut Dice| u32::try_from(number(dice) >> 32).unwrap_or_default();
-    match dice.roll(40) {
+    match dice.roll(52) {
+        40.. => between_clients(dice),
         0 => Notice::Hello { store: some_text(dice) },
         1 => Notice::Done(Tag { session: number(dice), line: number(dice) }),
         2 => Notice::Pong,
@@ -272,7 +364,18 @@ fn notice(dice: &mut Dice) -> Notice {
 }
 
 fn refusal(dice: &mut Dice) -> Refusal {
-    match dice.roll(10) {
+    let small = |dice: &mut Dice| number(dice).to_le_bytes()[0].into();
+    match dice.roll(20) {
+        10 => Refusal::Offline(name(dice)),
+        11 => Refusal::NoPrivate(name(dice)),
+        12 => Refusal::CannotBeFound(some_text(dice)),
+        13 => Refusal::NoRequest(some_text(dice)),
+        14 => Refusal::RequesterGone(name(dice)),
+        15 => Refusal::AlreadyRegistered { file: file(dice), same: dice.roll(2) == 0 },
+        16 => Refusal::NotRegistered(file(dice)),
+        17 => Refusal::NoChunk { file: file(dice), word: some_text(dice) },
+        18 => Refusal::RequestsFull { user: name(dice), max: small(dice) },
+        19 => Refusal::BadManifest(file(dice)),
         0 => Refusal::Usage(dice.pick(&COMMANDS)),
         1 => Refusal::InvalidCommand(some_text(dice)),
         2 => Refusal::InvalidUser(some_text(dice)),
@@ -294,6 +397,12 @@ fn refusal(dice: &mut Dice) -> Refusal {
                 Refusal::DiskFailed,
                 Refusal::LineTooLong { max: LINE_BYTES_MAX },
                 Refusal::NotUtf8,
+                Refusal::BadFileName,
+                Refusal::TooManyChunks { max: CHUNKS_MAX },
+                Refusal::FilesFull { max: 7 },
+                Refusal::ChunksFull { max: 7 },
+                Refusal::OwnsTooManyFiles { max: 7 },
+                Refusal::OwnsTooManyChunks { max: 7 },
             ])
             .clone(),
     }

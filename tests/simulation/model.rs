@@ -772,7 +772,13 @@ impl Model {
                 None => self.refuse(id, Refusal::InvalidCommand(repeated(word))),
             },
             Request::Logout => self.part(now, id, Some(Notice::Goodbye)),
-            Request::ForClient { word } => self.refuse(id, Refusal::NeedsClient(word)),
+            Request::Private { .. } => self.refuse(id, Refusal::NeedsClient("private")),
+            // Not simulated.
+            Request::StartPrivate { .. } | Request::StopPrivate { .. } | Request::GetAddress { .. } => {
+                self.is_off = true
+            }
+            Request::Allow { .. } | Request::Deny { .. } | Request::Register { .. } => self.is_off = true,
+            Request::SearchFile { .. } | Request::SearchChunk { .. } | Request::Download { .. } => self.is_off = true,
             // Not modelled: groups, receipts and the modes.
             Request::Receipts { .. } | Request::Group { .. } | Request::InGroup { .. } => self.is_off = true,
             Request::Groups | Request::Enter(_) | Request::Exit => self.is_off = true,

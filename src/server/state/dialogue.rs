@@ -265,7 +265,15 @@ impl State {
             Request::Exit => self.exit_mode(conn, user),
             Request::Help { topic } => self.help(conn, topic),
             Request::Logout => self.part(conn, Some(Notice::Goodbye)),
-            Request::ForClient { word } => self.refuse(conn, Refusal::NeedsClient(word)),
+            Request::StartPrivate { .. } => self.refuse(conn, Refusal::NeedsClient("startprivate")),
+            Request::Private { .. } => self.refuse(conn, Refusal::NeedsClient("private")),
+            Request::StopPrivate { .. } => self.refuse(conn, Refusal::NeedsClient("stopprivate")),
+            Request::GetAddress { .. } => self.refuse(conn, Refusal::NeedsClient("getaddress")),
+            Request::Allow { .. } => self.refuse(conn, Refusal::NeedsClient("allow")),
+            Request::Deny { .. } => self.refuse(conn, Refusal::NeedsClient("deny")),
+            Request::Register { .. } => self.refuse(conn, Refusal::NeedsClient("register")),
+            Request::SearchFile { .. } | Request::SearchChunk { .. } => self.refuse(conn, Refusal::BadFileName),
+            Request::Download { .. } => self.refuse(conn, Refusal::NeedsClient("download")),
         }
     }
 
