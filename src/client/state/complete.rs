@@ -158,7 +158,7 @@ mod tests {
         for (line, start, found) in [
             ("who", 0, "whoelse |whoelsesince "),
             ("/log", 0, "/logout "),
-            ("/g", 0, "/general |/group |/groups "),
+            ("/g", 0, "/general |/getaddress |/group |/groups "),
             ("gr", 0, "group |groups "),
             ("ex", 0, ""),
             ("message ha", 8, "hanna |hans "),
