@@ -4,6 +4,7 @@
 pub mod chunks;
 pub mod command;
 pub mod control;
+pub mod datagram;
 pub mod line;
 pub mod name;
 pub mod text;
