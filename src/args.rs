@@ -1,5 +1,8 @@
 //! Arguments of both programs: what clap makes of them, and how a mistake is answered.
 
+pub mod rendezvous;
+pub mod spellings;
+
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -11,7 +14,7 @@ const USAGE: u8 = 2;
 /// Reads the arguments of this process. A mistake is answered with the reason and, always, the
 /// usage; what was asked for, like `--help`, is no mistake.
 pub fn parse<A: Parser>() -> Result<A, ExitCode> {
-    A::try_parse().map_err(|error| {
+    A::try_parse_from(spellings::modern(std::env::args_os())).map_err(|error| {
         // With standard error closed there is nobody left to tell.
         let _ = error.print();
         if !error.use_stderr() {

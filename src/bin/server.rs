@@ -6,21 +6,36 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chinwag::args;
+use chinwag::args::rendezvous::Rendezvous;
 use chinwag::server::store::Place;
-use chinwag::server::{self, Config, Running, credentials};
-use clap::Parser;
+use chinwag::server::{self, Config, Running, StartError, credentials, udp};
+use clap::{Parser, Subcommand};
 
 /// A chat server for many users: netcat is all they need.
 #[derive(Debug, Parser)]
-#[command(name = "server", version, after_help = EXAMPLES)]
+#[command(
+    name = "server",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true,
+    after_help = EXAMPLES
+)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Sub>,
     /// TCP port to listen on; 0 takes any free one and says which
-    port: u16,
+    #[arg(required = true)]
+    port: Option<u16>,
     /// Seconds for which three wrong passwords block a user name; 0 blocks nobody
-    block: u32,
+    #[arg(required = true)]
+    block: Option<u32>,
     /// Seconds without a command after which a user is logged out; at least 1
-    #[arg(value_parser = parse_timeout)]
-    timeout: u32,
+    #[arg(required = true, value_parser = parse_timeout)]
+    timeout: Option<u32>,
+    /// UDP port where clients find each other; 0 takes any free one
+    #[arg(long, value_name = "PORT")]
+    udp_port: Option<u16>,
     /// Address to listen on instead of loopback; may be given more than once
     #[arg(long, value_name = "ADDR")]
     bind: Vec<IpAddr>,
@@ -47,11 +62,19 @@ struct Arguments {
     debug: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Only the rendezvous for UDP clients: names, rooms, multicast groups
+    Udp(Rendezvous),
+}
+
 const EXAMPLES: &str = "\
 Examples:
   server 4000 60 120                      block for 60 s, log out after 120 s of silence
   server 4000 60 120 --ephemeral          a clean server for a marking run
   server 4000 60 120 --bind 0.0.0.0       let other machines connect
+  server 4000 60 120 --udp-port 4001      UDP clients find each other there
+  server udp 4001                         that alone
 Join with: nc 127.0.0.1 4000";
 
 fn main() -> ExitCode {
@@ -59,6 +82,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
+    if let Some(Sub::Udp(arguments)) = &arguments.command {
+        return serve_datagrams(arguments);
+    }
     start_log(arguments.debug);
     let config = match configure(arguments) {
         Ok(config) => config,
@@ -66,15 +92,44 @@ fn main() -> ExitCode {
     };
     let running = match server::start(&config) {
         Ok(running) => running,
-        Err(error) => return fail(&error.to_string(), &error.hint()),
+        Err(error) => return refuse(&error),
     };
-    if let Err(error) = stop_on_signal(&running) {
+    let stopper = running.stopper();
+    if let Err(error) = stop_on_signal(move || stopper.stop()) {
         return fail(&format!("cannot catch signals: {error}"), "");
     }
     announce(&running);
-    match running.wait() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => fail("a thread of the server died", "run again with -d and report what it says"),
+    conclude(running.wait().is_ok())
+}
+
+/// `server udp`.
+fn serve_datagrams(arguments: &Rendezvous) -> ExitCode {
+    start_log(arguments.debug);
+    let addresses = match arguments.addresses() {
+        Ok(addresses) => addresses,
+        Err(error) => return fail(&format!("no such address: {error}"), "--ip takes a name or address of this machine"),
+    };
+    let service = match udp::start(&addresses, arguments.port()) {
+        Ok(service) => service,
+        Err(error) => return refuse(&error),
+    };
+    let stopper = service.stopper();
+    if let Err(error) = stop_on_signal(move || stopper.stop()) {
+        return fail(&format!("cannot catch signals: {error}"), "");
+    }
+    say(service.describe().chain(service.notes.iter().cloned()));
+    conclude(service.wait().is_ok())
+}
+
+fn refuse(error: &StartError) -> ExitCode {
+    fail(&error.to_string(), &error.hint())
+}
+
+fn conclude(in_order: bool) -> ExitCode {
+    if in_order {
+        ExitCode::SUCCESS
+    } else {
+        fail("a thread of the server died", "run again with -d and report what it says")
     }
 }
 
@@ -105,28 +160,28 @@ fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
         None => Place::File(credentials.with_file_name("chinwag.db")),
     };
     Ok(Config {
-        port: arguments.port,
-        block: arguments.block,
-        timeout: arguments.timeout,
+        port: arguments.port.unwrap_or_default(),
+        block: arguments.block.unwrap_or_default(),
+        timeout: arguments.timeout.unwrap_or_default(),
         bind: arguments.bind,
         credentials,
         data,
         salvage: arguments.salvage,
         allow_new_users: arguments.allow_new_users,
         hide_blockers: arguments.hide_blockers,
+        udp_port: arguments.udp_port,
     })
 }
 
 /// The first signal stops in order, the second at once.
-fn stop_on_signal(running: &Running) -> Result<(), Box<dyn std::error::Error>> {
-    let stopper = running.stopper();
+fn stop_on_signal(stop_server: impl FnOnce() + Send + 'static) -> Result<(), Box<dyn std::error::Error>> {
     let (asked, stop) = std::sync::mpsc::sync_channel::<()>(0);
     // In a thread of its own, so that a second signal is heard meanwhile; and started now, when
     // there surely is one to be had.
     std::thread::Builder::new().name("stopper".into()).spawn(move || {
         // The sender is dropped by the first signal.
         let _ = stop.recv();
-        stopper.stop();
+        stop_server();
     })?;
     let mut asked = Some(asked);
     ctrlc::set_handler(move || {
@@ -139,9 +194,13 @@ fn stop_on_signal(running: &Running) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn announce(running: &Running) {
-    let mut out = std::io::stdout().lock();
     let lines = running.addresses.iter().map(|address| format!("listening on {address}"));
-    for line in lines.chain(running.notes.iter().cloned()) {
+    say(lines.chain(running.notes.iter().cloned()));
+}
+
+fn say(lines: impl Iterator<Item = String>) {
+    let mut out = std::io::stdout().lock();
+    for line in lines {
         // A server whose standard output is closed serves all the same.
         let _ = writeln!(out, "{line}");
     }

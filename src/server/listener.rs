@@ -54,31 +54,45 @@ pub(super) fn bind(
     port: u16,
     optional: impl Fn(IpAddr) -> bool,
 ) -> Result<(Vec<TcpListener>, Vec<String>), ListenError> {
+    let port_of = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
+    bind_by(addresses, port, optional, listen, port_of)
+}
+
+/// The same for sockets of any kind: `open` makes one, for both families if it is told so.
+pub(super) fn bind_by<S>(
+    addresses: &[IpAddr],
+    port: u16,
+    optional: impl Fn(IpAddr) -> bool,
+    open: impl Fn(SocketAddr, bool) -> io::Result<S>,
+    port_of: impl Fn(&S) -> io::Result<u16>,
+) -> Result<(Vec<S>, Vec<String>), ListenError> {
     let mut tries = if port == 0 { ANY_PORT_TRIES } else { 1 };
     loop {
         tries -= 1;
-        match bind_all(addresses, port, &optional) {
+        match bind_all(addresses, port, &optional, &open, &port_of) {
             Err(ListenError::InUse(_)) if tries > 0 => {}
             result => return result,
         }
     }
 }
 
-fn bind_all(
+fn bind_all<S>(
     addresses: &[IpAddr],
     mut port: u16,
     optional: &impl Fn(IpAddr) -> bool,
-) -> Result<(Vec<TcpListener>, Vec<String>), ListenError> {
-    let mut listeners = Vec::new();
+    open: &impl Fn(SocketAddr, bool) -> io::Result<S>,
+    port_of: &impl Fn(&S) -> io::Result<u16>,
+) -> Result<(Vec<S>, Vec<String>), ListenError> {
+    let mut sockets = Vec::new();
     let mut notes = Vec::new();
     for &address in addresses {
         // `::` serves IPv4 as well, unless an IPv4 address is asked for by itself.
         let dual = address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !addresses.iter().any(IpAddr::is_ipv4);
         let wanted = SocketAddr::new(address, port);
-        let listener = match listen(wanted, dual) {
+        let socket = match open(wanted, dual) {
             Err(error) if is_missing(&error) && dual => {
                 notes.push("no IPv6 on this machine, listening on IPv4 alone".to_owned());
-                listen(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), false)
+                open(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port), false)
             }
             Err(error) if is_missing(&error) && optional(address) => {
                 notes.push(format!("{address} is not available on this machine, left out"));
@@ -86,16 +100,14 @@ fn bind_all(
             }
             result => result,
         };
-        let listener = listener.map_err(|error| match error.kind() {
+        let socket = socket.map_err(|error| match error.kind() {
             ErrorKind::AddrInUse => ListenError::InUse(wanted),
             _ => ListenError::Failed(wanted, error),
         })?;
-        if let Ok(bound) = listener.local_addr() {
-            port = bound.port();
-        }
-        listeners.push(listener);
+        port = port_of(&socket).unwrap_or(port);
+        sockets.push(socket);
     }
-    Ok((listeners, notes))
+    Ok((sockets, notes))
 }
 
 /// Whether the machine has no such address or no such protocol.

@@ -14,6 +14,7 @@ mod outbox;
 mod session;
 pub mod state;
 pub mod store;
+pub mod udp;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -58,6 +59,8 @@ pub struct Config {
     pub allow_new_users: bool,
     /// Users who block the asker are hidden from his lists.
     pub hide_blockers: bool,
+    /// The port of the rendezvous for datagrams, if there shall be one; 0 for any free one.
+    pub udp_port: Option<u16>,
 }
 
 /// Why the server does not start: one line, and what to do about it.
@@ -69,6 +72,8 @@ pub enum StartError {
     NoAccounts(PathBuf),
     /// An address or port cannot be had.
     Listen(ListenError),
+    /// The same for datagrams.
+    ListenUdp(ListenError),
     /// The store cannot be used.
     Store(OpenError),
     /// A thread or a descriptor cannot be had.
@@ -85,6 +90,7 @@ pub struct Running {
     stopper: Stopper,
     hub: JoinHandle<()>,
     store: JoinHandle<()>,
+    rendezvous: Option<udp::Service>,
 }
 
 /// Stops a server; may be cloned into a signal handler.
@@ -94,6 +100,7 @@ pub struct Stopper {
     listeners: Arc<Vec<TcpListener>>,
     /// Dropped by the first who stops: then the listeners know.
     accepting: Arc<std::sync::Mutex<Option<Sender<()>>>>,
+    rendezvous: Option<udp::Stopper>,
 }
 
 /// Starts every thread of the server.
@@ -112,6 +119,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     addresses.retain(|address| named.insert(*address));
     let may_lack = |address: IpAddr| config.bind.is_empty() && address.is_ipv6();
     let (listeners, mut notes) = listener::bind(&addresses, config.port, may_lack).map_err(StartError::Listen)?;
+    let rendezvous = config.udp_port.map(|port| udp::start(&config.bind, port)).transpose()?;
     let (store, remembered) = open_store(config, clock.now().wall, &mut notes).map_err(StartError::Store)?;
 
     let rules = Rules {
@@ -133,6 +141,8 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
             config.credentials.display()
         ));
     }
+
+    notes.extend(rendezvous.iter().flat_map(udp::Service::describe));
 
     let (hub_sender, inputs) = bounded(hub::INPUTS_MAX);
     let (jobs, job_receiver) = bounded(1);
@@ -172,8 +182,9 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
         accept_on(Arc::clone(&listeners), at, Arc::clone(&door), stop.clone())?;
     }
     let accepting = Arc::new(std::sync::Mutex::new(Some(accepting)));
-    let stopper = Stopper { hub: hub_sender, listeners, accepting };
-    Ok(Running { addresses, notes, stopper, hub, store })
+    let for_datagrams = rendezvous.as_ref().map(udp::Service::stopper);
+    let stopper = Stopper { hub: hub_sender, listeners, accepting, rendezvous: for_datagrams };
+    Ok(Running { addresses, notes, stopper, hub, store, rendezvous })
 }
 
 /// Opens the store; if it is damaged and the operator wants that, what can be read of it.
@@ -242,7 +253,8 @@ impl Running {
         let hub = self.hub.join();
         self.stopper.stop();
         let store = self.store.join();
-        hub.and(store).map_err(|_| StopError)
+        let rendezvous = self.rendezvous.map_or(Ok(()), udp::Service::wait);
+        hub.and(store).map_err(|_| StopError).and(rendezvous)
     }
 }
 
@@ -259,6 +271,9 @@ impl Stopper {
             // Ends the blocked `accept`; fails only if that has happened already.
             let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
         }
+        if let Some(rendezvous) = &self.rendezvous {
+            rendezvous.stop();
+        }
         // A hub that is gone has stopped.
         let _ = self.hub.send(Input::Stop);
     }
@@ -271,6 +286,10 @@ impl fmt::Display for StartError {
             Self::NoAccounts(path) => write!(f, "{}: no accounts in it, nobody could log in", path.display()),
             Self::Listen(ListenError::InUse(address)) => write!(f, "port {} is in use ({address})", address.port()),
             Self::Listen(ListenError::Failed(address, error)) => write!(f, "cannot listen on {address}: {error}"),
+            Self::ListenUdp(ListenError::InUse(address)) => write!(f, "UDP port {} is in use ({address})", address.port()),
+            Self::ListenUdp(ListenError::Failed(address, error)) => {
+                write!(f, "cannot receive datagrams on {address}: {error}")
+            }
             Self::Store(error) => write!(f, "{error}"),
             Self::System(error) => write!(f, "cannot start: {error}"),
         }
@@ -288,7 +307,10 @@ impl StartError {
             Self::Listen(ListenError::InUse(address)) => {
                 format!("`ss -ltnp 'sport = :{}'` shows who has it; another port will do too", address.port())
             }
-            Self::Listen(ListenError::Failed(..)) => {
+            Self::ListenUdp(ListenError::InUse(address)) => {
+                format!("`ss -lunp 'sport = :{}'` shows who has it; another port will do too", address.port())
+            }
+            Self::Listen(ListenError::Failed(..)) | Self::ListenUdp(ListenError::Failed(..)) => {
                 "--bind takes an address of this machine; ports below 1024 need rights".into()
             }
             Self::Store(OpenError::Damaged { .. }) => {

@@ -5,8 +5,7 @@
 //! a question to the server and an answer from it. Hence three kinds: [`Ask`] is what a server
 //! hears, [`Answer`] what comes from it, [`Talk`] what clients say to each other.
 
-use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use super::name::UserName;
@@ -384,15 +383,6 @@ pub fn group_tables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Answer>
         tables.push(Answer::Groups(table));
     }
     tables
-}
-
-/// A datagram for the log: its beginning, with everything outside printable ASCII escaped.
-pub fn excerpt(bytes: &[u8]) -> Cow<'static, str> {
-    const SHOWN_BYTES_MAX: usize = 40;
-    let mut shown = String::new();
-    // Writing to a String cannot fail.
-    let _ = write!(shown, "{}", bytes[..bytes.len().min(SHOWN_BYTES_MAX)].escape_ascii());
-    if bytes.len() > SHOWN_BYTES_MAX { format!("{shown}...").into() } else { shown.into() }
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ mod play;
 mod programs;
 mod pure;
 mod races;
+mod rendezvous;
 mod socket;
 mod tidy;
 mod transcripts;

@@ -40,6 +40,7 @@ impl Sockets {
             allow_new_users: setup.allow_new_users,
             salvage: false,
             hide_blockers: setup.hide_blockers,
+            udp_port: None,
         })
         .expect("the server starts");
         let address = server.addresses[0];

@@ -66,7 +66,7 @@ fn rank(conns: &BTreeSet<ConnId>, source: IpAddr) -> (usize, Reverse<ConnId>, Ip
 }
 
 /// What counts as one source: an IPv4 address, or the network part that one IPv6 host owns.
-fn source(peer: IpAddr) -> IpAddr {
+pub(super) fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) >> 64 << 64;

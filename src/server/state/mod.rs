@@ -14,6 +14,7 @@ mod mailbox;
 mod modes;
 mod presence;
 mod receipts;
+pub mod rendezvous;
 mod roster;
 mod tokens;
 mod unconfirmed;
