@@ -51,7 +51,9 @@ mod tests {
             let program = old.splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ");
             assert_eq!(rewritten(old), format!("{program} {new}"));
         }
-        for other in ["client send 127.0.0.1 4000 --user hans yoda -ip", "client -p", "server 4000 60 120 -p udp", "client"] {
+        for other in
+            ["client send 127.0.0.1 4000 --user hans yoda -ip", "client -p", "server 4000 60 120 -p udp", "client"]
+        {
             assert_eq!(rewritten(other), other);
         }
     }

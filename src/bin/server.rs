@@ -107,7 +107,9 @@ fn serve_datagrams(arguments: &Rendezvous) -> ExitCode {
     start_log(arguments.debug);
     let addresses = match arguments.addresses() {
         Ok(addresses) => addresses,
-        Err(error) => return fail(&format!("no such address: {error}"), "--ip takes a name or address of this machine"),
+        Err(error) => {
+            return fail(&format!("no such address: {error}"), "--ip takes a name or address of this machine");
+        }
     };
     let service = match udp::start(&addresses, arguments.port()) {
         Ok(service) => service,

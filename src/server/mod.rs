@@ -286,7 +286,9 @@ impl fmt::Display for StartError {
             Self::NoAccounts(path) => write!(f, "{}: no accounts in it, nobody could log in", path.display()),
             Self::Listen(ListenError::InUse(address)) => write!(f, "port {} is in use ({address})", address.port()),
             Self::Listen(ListenError::Failed(address, error)) => write!(f, "cannot listen on {address}: {error}"),
-            Self::ListenUdp(ListenError::InUse(address)) => write!(f, "UDP port {} is in use ({address})", address.port()),
+            Self::ListenUdp(ListenError::InUse(address)) => {
+                write!(f, "UDP port {} is in use ({address})", address.port())
+            }
             Self::ListenUdp(ListenError::Failed(address, error)) => {
                 write!(f, "cannot receive datagrams on {address}: {error}")
             }

@@ -492,7 +492,11 @@ mod tests {
             assert_eq!(talk.spell(), bytes);
             assert_eq!(Talk::parse(bytes.as_bytes()), Some(talk), "{bytes}");
         }
-        assert_eq!(Talk::parse(b"MSG:one\n\n"), Some(said(Codes, None, "one\n")), "one line end belongs to the datagram");
+        assert_eq!(
+            Talk::parse(b"MSG:one\n\n"),
+            Some(said(Codes, None, "one\n")),
+            "one line end belongs to the datagram"
+        );
         assert_eq!(Talk::parse(b"msg anna>"), Some(said(Words, Some("anna"), "")));
     }
 
@@ -514,7 +518,9 @@ mod tests {
             assert_eq!((Ask::parse(bytes), Answer::parse(bytes), Talk::parse(bytes)), (None, None, None), "{nonsense}");
         }
         assert_eq!(Ask::parse(b"REG:\xff"), None);
-        for bad in ["PIN:x", "PIN:1.2.3.4", "PIN:1.2.3.4_65536", "GRI:::1_5000", "ar 1.2.3.4", "rj x 1", "ar 1.2.3.4 5 6"] {
+        for bad in
+            ["PIN:x", "PIN:1.2.3.4", "PIN:1.2.3.4_65536", "GRI:::1_5000", "ar 1.2.3.4", "rj x 1", "ar 1.2.3.4 5 6"]
+        {
             assert_eq!(Answer::parse(bad.as_bytes()), None, "{bad}");
         }
     }

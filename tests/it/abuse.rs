@@ -28,6 +28,9 @@ const WAITING_BYTES_MAX: usize = 320 * 1024;
 /// Memory that the allocator may keep for itself, and the stacks of a few threads.
 const SLACK_BYTES: usize = 4 * 1024 * 1024;
 
+/// What the kernel lets the server have where memory is measured; at more it would kill it.
+const MEMORY_LIMIT_BYTES: usize = 256 * 1024 * 1024;
+
 fn is_full() -> bool {
     std::env::var_os("CHINWAG_ABUSE").is_some_and(|size| size == "full")
 }
@@ -335,27 +338,34 @@ fn exhausted_descriptors_cost_little_and_are_recovered_from() {
     show("lines in the log", logged, 20, "");
 }
 
-/// A group of processes that may have so many threads together; removed when dropped.
-struct ThreadGroup(PathBuf);
+/// A control group around one process; removed when dropped.
+struct Cage(PathBuf);
 
-impl ThreadGroup {
-    /// Puts a process into a new group; `None` where that is not possible.
-    fn around(pid: Pid) -> Option<Self> {
-        let group = PathBuf::from(format!("/sys/fs/cgroup/pids/chinwag-{}", pid.as_raw_nonzero()));
+impl Cage {
+    /// Puts a process under this controller (`pids`, `memory`); `None` where that is not possible.
+    fn around(pid: Pid, controller: &str) -> Option<Self> {
+        let group = PathBuf::from(format!("/sys/fs/cgroup/{controller}/chinwag-{}", pid.as_raw_nonzero()));
         fs::create_dir(&group).ok()?;
         let group = Self(group);
         fs::write(group.0.join("cgroup.procs"), pid.as_raw_nonzero().to_string()).ok()?;
         Some(group)
     }
 
-    fn allow(&self, more: usize) {
-        let current = fs::read_to_string(self.0.join("pids.current")).expect("a number");
-        let current: usize = current.trim().parse().expect("a number");
-        fs::write(self.0.join("pids.max"), (current + more).to_string()).expect("a limit");
+    fn set(&self, what: &str, value: usize) {
+        fs::write(self.0.join(what), value.to_string()).expect("a limit");
+    }
+
+    fn get(&self, what: &str) -> usize {
+        let text = fs::read_to_string(self.0.join(what)).expect("a number");
+        text.trim().parse().expect("a number")
+    }
+
+    fn allow_threads(&self, more: usize) {
+        self.set("pids.max", self.get("pids.current") + more);
     }
 }
 
-impl Drop for ThreadGroup {
+impl Drop for Cage {
     fn drop(&mut self) {
         // Stays behind if a process is still in it.
         let _ = fs::remove_dir(&self.0);
@@ -367,11 +377,11 @@ fn exhausted_threads_are_refused_politely() {
     let more = 5;
     let house = House::new(accounts(1));
     let server = house.serve(&[]);
-    let Some(group) = ThreadGroup::around(server.pid()) else {
+    let Some(group) = Cage::around(server.pid(), "pids") else {
         return println!("\nskipped: exhausted_threads_are_refused_politely: no pids cgroup that can be written");
     };
     let mut pair = Pair::log_in(server.addresses[0]);
-    group.allow(more);
+    group.allow_threads(more);
     let mut crowd = Crowd::new();
     for _ in 0..size(200, 20) {
         crowd.connect(server.addresses[0]);
@@ -384,7 +394,7 @@ fn exhausted_threads_are_refused_politely() {
     let polite = crowd.members.iter().filter(|member| member.last_line() == FULL).count();
     show("refused for want of a thread, and not told", crowd.members.len() - taken - polite, 0, "");
     assert_eq!(taken, more);
-    group.allow(more);
+    group.allow_threads(more);
     drop(Talker::log_in(server.addresses[0], "u0"));
     drop(pair);
     drop(server.stop());
@@ -524,6 +534,11 @@ fn memory_stays_bounded_whatever_is_sent() {
     let house = House::new(accounts(flooders + deaf + absent));
     let server = house.serve(&[]);
     let (pid, address) = (server.pid(), server.addresses[0]);
+    let cage = Cage::around(pid, "memory");
+    match &cage {
+        Some(cage) => cage.set("memory.limit_in_bytes", MEMORY_LIMIT_BYTES),
+        None => println!("\nskipped: the limit of memory_stays_bounded_whatever_is_sent: no memory cgroup"),
+    }
     let before = memory(pid, "VmRSS");
     let mut talker = Talker::log_in(address, "ping");
     let _deaf: Vec<Client> = (flooders..flooders + deaf)
@@ -562,6 +577,12 @@ fn memory_stays_bounded_whatever_is_sent() {
     let bound = before + (flooders + deaf) * 2 * WAITING_BYTES_MAX + 8 * SLACK_BYTES;
     assert!(peak < bound, "{} MiB instead of {}", mib(peak), mib(bound));
     drop(crowd);
+    // It is still there, and still itself.
+    drop(Talker::log_in(address, "pong"));
+    if let Some(cage) = &cage {
+        let used = cage.get("memory.max_usage_in_bytes");
+        row("most of its memory limit that the server used, the kernel's part included", mib(used), "256 MiB", true);
+    }
     drop(server.stop());
 }
 

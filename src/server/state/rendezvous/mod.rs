@@ -441,7 +441,8 @@ impl Rendezvous {
         let made = self.groups.values().filter(|group| group.maker == maker).count();
         let free = self.groups.len() < GROUPS_MAX && (made < SOURCE_ROOMS_MAX || maker.is_loopback());
         let wanted = group_name(name).ok().zip(group_place(address, port).ok()).filter(|(name, place)| {
-            free && !self.groups.contains_key(&key(name)) && self.groups.values().all(|group| group.place.ip() != place.ip())
+            free && !self.groups.contains_key(&key(name))
+                && self.groups.values().all(|group| group.place.ip() != place.ip())
         });
         let answer = Answer::GroupCreated(wanted.as_ref().and_then(|(name, _)| spelled(name)));
         if let Some((name, place)) = wanted {
