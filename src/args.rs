@@ -1,7 +1,10 @@
 //! Arguments of both programs: what clap makes of them, and how a mistake is answered.
 
+pub mod direct;
+pub mod look;
 pub mod rendezvous;
 pub mod spellings;
+pub mod udp;
 
 use std::io::Write as _;
 use std::process::ExitCode;

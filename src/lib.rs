@@ -8,10 +8,12 @@
 //! * [`server`]: the hands of the server. Sockets, threads, files, the state thread.
 //! * [`client`]: the client program.
 //! * [`args`]: how both programs read their arguments.
+//! * `port`: a UDP socket and its reader, for both programs.
 //! * [`clock`]: the only file that asks the time.
 
 pub mod args;
 pub mod client;
 pub mod clock;
+mod port;
 pub mod server;
 pub mod wire;

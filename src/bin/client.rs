@@ -1,11 +1,14 @@
-//! `client [<ip>] <port>` and `client send`: arguments, run, exit code.
+//! `client [<ip>] <port>` and its sisters: arguments, run, exit code.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chinwag::args;
-use chinwag::client::{self, Code, End, Errand, Family, Look, Memory, Options, Target};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use chinwag::args::direct::Direct;
+use chinwag::args::look::{self, When};
+use chinwag::args::udp::Udp;
+use chinwag::client::{self, Code, End, Errand, Family, Look, Memory, Options, Target, direct, udp};
+use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
 
 /// Joins a chat server: what you type goes there, what others say comes here.
@@ -48,6 +51,10 @@ struct Arguments {
 enum Sub {
     /// Send one message and end: for scripts
     Send(Send),
+    /// Talk to one other over TCP, without a server
+    Direct(Direct),
+    /// Find others by a rendezvous server and talk by datagrams: names, rooms, multicast groups
+    Udp(Udp),
 }
 
 /// The password comes from the variable CHINWAG_PASSWORD or from a file.
@@ -90,19 +97,14 @@ struct Common {
     no_reconnect: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum When {
-    Auto,
-    Always,
-    Never,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   client 4000                 the server on this machine
   client 192.0.2.7 4000       another machine
   printf 'hans\\nfalcon\\nwhoelse\\n' | client 4000
   client send 127.0.0.1 4000 --user hans --password-file pw yoda 'the lab is open'
+  client direct --ip 192.0.2.7 --port 2020 --myport 2021
+  client udp --ip 127.0.0.1 --port 4001 --myport 4002
 Exit codes: 0 ok, 1 other, 2 usage, 3 cannot connect, 4 login refused, 5 login blocked, 6 already
 logged in, 7 timed out, 8 recipient refused, 9 protocol error, 10 server stopped, 130 Ctrl-C";
 
@@ -111,18 +113,53 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    let end = configure(arguments).and_then(|options| {
-        client::run(options).map_err(|error| End::error(Code::Other, format!("cannot go on: {error}"), ""))
-    });
-    let end = end.unwrap_or_else(|end| end);
+    let end = run(arguments).unwrap_or_else(|end| end);
     client::complain(&end);
     ExitCode::from(end.code as u8)
+}
+
+fn run(arguments: Arguments) -> Result<End, End> {
+    let ended = match &arguments.command {
+        Some(Sub::Direct(arguments)) => direct::run(configure_direct(arguments)?),
+        Some(Sub::Udp(arguments)) => udp::run(configure_udp(arguments)?),
+        None | Some(Sub::Send(_)) => client::run(configure(arguments)?),
+    };
+    ended.map_err(|error| End::error(Code::Other, format!("cannot go on: {error}"), ""))
+}
+
+fn configure_direct(arguments: &Direct) -> Result<direct::Options, End> {
+    let (peer, own_port) = arguments.places().map_err(no_place)?;
+    let memory = memory(arguments.look().state.as_deref())?;
+    Ok(direct::Options { peer, own_port, memory, look: plain_look(arguments.look()) })
+}
+
+fn configure_udp(arguments: &Udp) -> Result<udp::Options, End> {
+    let (host, port) = arguments.server().map_err(no_place)?;
+    Ok(udp::Options {
+        host,
+        port,
+        family: arguments.family(),
+        own_port: arguments.myport,
+        interface: arguments.interface,
+        name: arguments.name.clone(),
+        memory: memory(arguments.look().state.as_deref())?,
+        look: plain_look(arguments.look()),
+    })
+}
+
+fn no_place(error: String) -> End {
+    End::error(Code::Usage, error, "--help shows how it is written")
+}
+
+fn plain_look(look: &look::Look) -> Look {
+    let times = client::can_edit() && !look.no_times;
+    Look { json: false, times, colour: is_coloured(look.color), bell: look.bell, zone: TimeZone::system() }
 }
 
 fn configure(arguments: Arguments) -> Result<Options, End> {
     let Arguments { command, ip, port, common, chat, no_times, color, bell } = arguments;
     let (target, common, errand) = match command {
-        None => {
+        None | Some(Sub::Direct(_) | Sub::Udp(_)) => {
             let target = Target { host: ip, port: port.unwrap_or_default(), family: common.family() };
             (target, common, None)
         }

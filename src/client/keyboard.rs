@@ -21,7 +21,7 @@ use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrin
 
 use super::memory::{HISTORY_LINES_MAX, Memory};
 use super::state::Question;
-use super::state::complete::Known;
+use super::state::complete::{Known, Offer};
 use super::{Input, screen};
 use crate::wire::line::LINE_BYTES_MAX;
 
@@ -39,11 +39,29 @@ pub(super) struct Desk {
     pub(super) ended: AtomicBool,
     /// For the prompt and for completion.
     pub(super) known: Mutex<Known>,
+    /// The same in the clients that do not talk to the line port.
+    pub(super) offer: Mutex<Option<Offer>>,
     /// The terminal as it was before its echo was turned off.
     echoing: Mutex<Option<Termios>>,
 }
 
 impl Desk {
+    fn prompt(&self) -> String {
+        match (self.offer.lock().as_deref(), self.known.lock()) {
+            (Ok(Some(offer)), _) => offer.prompt.clone(),
+            (_, Ok(known)) => known.prompt(),
+            _ => "> ".to_owned(),
+        }
+    }
+
+    fn complete(&self, line: &str, at: usize) -> (usize, Vec<String>) {
+        match (self.offer.lock().as_deref(), self.known.lock()) {
+            (Ok(Some(offer)), _) => offer.complete(line, at),
+            (_, Ok(known)) => known.complete(line, at),
+            _ => (at, Vec::new()),
+        }
+    }
+
     /// Turns the echo of the terminal off, if standard input is one.
     fn hide(&self) {
         let stdin = io::stdin();
@@ -108,7 +126,7 @@ fn prompt_of(question: Question, desk: &Desk) -> String {
     match question {
         Question::Name => "Username: ".to_owned(),
         Question::Password => "Password: ".to_owned(),
-        Question::Line => desk.known.lock().map_or_else(|_| "> ".to_owned(), |known| known.prompt()),
+        Question::Line => desk.prompt(),
     }
 }
 
@@ -261,7 +279,7 @@ impl Completer for Assistant<'_> {
         if self.masking {
             return Ok((at, Vec::new()));
         }
-        Ok(self.desk.known.lock().map_or_else(|_| (at, Vec::new()), |known| known.complete(line, at)))
+        Ok(self.desk.complete(line, at))
     }
 }
 

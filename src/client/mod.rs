@@ -11,12 +11,15 @@
 //! The program never ends while the line editor is active: the mind keeps what is left to be
 //! shown, raises SIGINT on its own process, and waits until the editor has been left.
 
+mod console;
+pub mod direct;
 mod json;
 mod keyboard;
 mod link;
 mod memory;
 mod screen;
 pub mod state;
+pub mod udp;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::net::{Shutdown, TcpStream};

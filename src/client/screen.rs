@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustyline::ExternalPrinter;
 
+use super::state::told::Told;
 use super::state::{End, Shown};
 use super::{Input, json};
 use crate::wire::text::Speller;
@@ -57,19 +58,39 @@ pub fn can_edit() -> bool {
 /// could not be shown because the editor had been left; nothing if the output cannot be written.
 pub(super) fn start(
     look: Look,
-    mut outlet: Outlet,
+    outlet: Outlet,
     things: Receiver<(u64, Shown)>,
     reports: Sender<Input>,
 ) -> io::Result<JoinHandle<Option<String>>> {
+    let mut painter = Painter::new(look);
+    start_with(move |shown, out| painter.paint(shown, out), outlet, things, reports)
+}
+
+/// The same for the clients that do not talk to the line port.
+pub(super) fn start_told(
+    look: Look,
+    outlet: Outlet,
+    things: Receiver<(u64, Told)>,
+    reports: Sender<Input>,
+) -> io::Result<JoinHandle<Option<String>>> {
+    let painter = Painter::new(look);
+    start_with(move |told, out| painter.paint_told(told, out), outlet, things, reports)
+}
+
+fn start_with<T: Send + 'static>(
+    mut paint: impl FnMut(&T, &mut String) + Send + 'static,
+    mut outlet: Outlet,
+    things: Receiver<(u64, T)>,
+    reports: Sender<Input>,
+) -> io::Result<JoinHandle<Option<String>>> {
     let run = move || {
-        let mut painter = Painter::new(look);
         let mut left_over = String::new();
         while let Ok(first) = things.recv() {
             let mut text = String::new();
             let mut mark = first.0;
-            painter.paint(&first.1, &mut text);
+            paint(&first.1, &mut text);
             for (next, thing) in things.try_iter().take(BATCH_MAX) {
-                painter.paint(&thing, &mut text);
+                paint(&thing, &mut text);
                 mark = next;
             }
             match print(&mut outlet, &text, &left_over) {
@@ -175,6 +196,19 @@ impl Painter {
             Shown::Lost(why) => self.own_line(&format!("Connection lost ({why}), trying to get it back"), out),
             Shown::Back(millis) => self.own_line(&format!("Connected again after {} s", millis.div_euclid(1000)), out),
             Shown::PasswordAgain => self.own_line("The server does not know this session any more, log in again", out),
+        }
+    }
+
+    fn paint_told(&self, told: &Told, out: &mut String) {
+        match told {
+            Told::Said { from, text, when } => {
+                self.style("2", &self.time(*when), out);
+                self.style(&colour_of(from.as_str()).to_string(), from.as_str(), out);
+                out.extend([": ", text.as_str(), if self.look.bell { "\x07\n" } else { "\n" }]);
+            }
+            Told::News(text) => self.own_line(text, out),
+            Told::Answer(text) => out.extend([text, "\n"]),
+            Told::Refused(text) => self.paint_line("31", &format!("Error. {text}"), out),
         }
     }
 
@@ -359,6 +393,26 @@ mod tests {
         assert_eq!(lines[0], format!("\x1b[2m[friends/\x1b[0m{yoda}] hi"));
         assert_eq!(lines[2], format!("\x1b[2m[GENERAL] [01/01/70 00:00:00] \x1b[0m{yoda}: hu"));
         assert_eq!(lines[3..5], ["\x1b[2m[*sent*]\x1b[0m", "\x1b[2m[seen by yoda]\x1b[0m"]);
+    }
+
+    #[test]
+    fn what_is_told_without_a_line_port() {
+        let told = [
+            Told::said("anna", "a: b\x1b[2J", 60_000),
+            Told::News("anna talks to you".to_owned()),
+            Told::Answer("lab".to_owned()),
+            Told::Refused("Nobody is called carla".to_owned()),
+        ];
+        let paint = |look: Look| {
+            let painter = Painter::new(look);
+            let mut out = String::new();
+            told.iter().for_each(|told| painter.paint_told(told, &mut out));
+            out
+        };
+        let words = "00:01 anna: a: b\u{241b}[2J\n-- anna talks to you\nlab\nError. Nobody is called carla\n";
+        assert_eq!(paint(look(false, true)), words);
+        let coloured = paint(look(true, false));
+        assert!(coloured.contains("\x1b[31mError. ") && coloured.contains("\x1b[33m-- anna"), "{coloured:?}");
     }
 
     #[test]

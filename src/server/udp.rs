@@ -6,12 +6,10 @@
 //!
 //! [`rendezvous`]: super::state::rendezvous
 
-use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -20,13 +18,10 @@ use super::listener;
 use super::state::rendezvous::{Counts, Event, Peer, Rendezvous, Transmit};
 use super::{StartError, StopError};
 use crate::clock::Clock;
-use crate::wire::datagram::DATAGRAM_BYTES_MAX;
+use crate::port::Port;
 
 /// Datagrams that may wait to be decided; more wait in the kernel, until that drops them.
 const INPUTS_MAX: usize = 256;
-
-/// Wait after an error of `recv` that a retry would only repeat.
-const RECEIVE_BACKOFF: Duration = Duration::from_millis(50);
 
 /// Between two lines of the log about what is dropped, in milliseconds.
 const LOG_EVERY: i64 = 60_000;
@@ -53,15 +48,7 @@ pub struct Service {
 #[derive(Debug, Clone)]
 pub struct Stopper {
     inputs: Sender<Input>,
-    sockets: Arc<Sockets>,
-}
-
-/// What the threads share.
-#[derive(Debug)]
-struct Sockets {
-    all: Vec<UdpSocket>,
-    /// Set before the readers are woken for the last time.
-    stopped: AtomicBool,
+    ports: Arc<Vec<Port>>,
 }
 
 /// Starts a rendezvous server on these addresses; on loopback if there are none.
@@ -76,15 +63,17 @@ pub fn start(bind: &[IpAddr], port: u16) -> Result<Service, StartError> {
         notes.push("only this machine can send datagrams; --bind 0.0.0.0 opens the server to others".to_owned());
     }
     let bound = sockets.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>().map_err(StartError::System)?;
-    let sockets = Arc::new(Sockets { all: sockets, stopped: AtomicBool::new(false) });
+    let ports: Arc<Vec<Port>> = Arc::new(sockets.into_iter().map(Port::new).collect());
     let (inputs, from_inputs) = bounded(INPUTS_MAX);
-    for via in 0..sockets.all.len() {
-        let (sockets, inputs) = (Arc::clone(&sockets), inputs.clone());
-        spawn("udp", move || read(&sockets, via, &inputs))?;
+    for via in 0..ports.len() {
+        let (ports, inputs) = (Arc::clone(&ports), inputs.clone());
+        let hear =
+            move |address, bytes: &[u8]| inputs.send(Input::Heard(Peer { address, via }, bytes.to_vec())).is_ok();
+        spawn("udp", move || ports[via].read(hear))?;
     }
-    let for_sending = Arc::clone(&sockets);
-    let thread = spawn("rendezvous", move || decide(&from_inputs, &for_sending.all))?;
-    Ok(Service { addresses: bound, notes, stopper: Stopper { inputs, sockets }, thread })
+    let for_sending = Arc::clone(&ports);
+    let thread = spawn("rendezvous", move || decide(&from_inputs, &for_sending))?;
+    Ok(Service { addresses: bound, notes, stopper: Stopper { inputs, ports }, thread })
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
@@ -101,31 +90,8 @@ fn open(address: SocketAddr, dual: bool) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// Reads a socket until the server stops.
-fn read(sockets: &Sockets, via: usize, inputs: &Sender<Input>) {
-    let socket = &sockets.all[via];
-    // One byte more than there may be, so that a longer datagram is not taken for its beginning.
-    let mut bytes = [0; DATAGRAM_BYTES_MAX + 1];
-    loop {
-        match socket.recv_from(&mut bytes) {
-            _ if sockets.stopped.load(Ordering::SeqCst) => return,
-            Ok((count, from)) => {
-                let address = SocketAddr::new(from.ip().to_canonical(), from.port());
-                if inputs.send(Input::Heard(Peer { address, via }, bytes[..count].to_vec())).is_err() {
-                    return;
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                log::warn!("cannot receive datagrams: {error}");
-                thread::park_timeout(RECEIVE_BACKOFF);
-            }
-        }
-    }
-}
-
 /// Lets the state decide, and sends, until the server stops.
-fn decide(inputs: &Receiver<Input>, sockets: &[UdpSocket]) {
+fn decide(inputs: &Receiver<Input>, ports: &[Port]) {
     let clock = Clock::start();
     let mut state = Rendezvous::default();
     let mut effects = Vec::new();
@@ -144,7 +110,7 @@ fn decide(inputs: &Receiver<Input>, sockets: &[UdpSocket]) {
         if state.deadline().is_some_and(|at| at <= now) {
             state.handle(now, Event::Tick, &mut effects);
         }
-        effects.drain(..).for_each(|transmit| send(sockets, &transmit));
+        effects.drain(..).for_each(|transmit| send(ports, &transmit));
         let counts = state.counts();
         if counts.dropped > logged.dropped && now - logged_at >= LOG_EVERY {
             log::warn!("{} answers dropped, too much for who seems to ask", counts.dropped - logged.dropped);
@@ -156,8 +122,8 @@ fn decide(inputs: &Receiver<Input>, sockets: &[UdpSocket]) {
 }
 
 /// Sends without waiting: what the kernel does not take is lost, as datagrams may be.
-fn send(sockets: &[UdpSocket], Transmit { to, datagram }: &Transmit) {
-    let Some(socket) = sockets.get(to.via) else { return };
+fn send(ports: &[Port], Transmit { to, datagram }: &Transmit) {
+    let Some(Port { socket, .. }) = ports.get(to.via) else { return };
     let is_ipv6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
     let address = match to.address {
         SocketAddr::V4(address) if is_ipv6 => (address.ip().to_ipv6_mapped(), address.port()).into(),
@@ -194,17 +160,14 @@ impl Stopper {
     pub fn stop(&self) {
         // Whoever decides may have ended already.
         let _ = self.inputs.send(Input::Stop);
-        self.sockets.stopped.store(true, Ordering::SeqCst);
-        for socket in &self.sockets.all {
-            // Wakes the reader. The kernel complains that there is no connection, and does it.
-            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
-        }
+        self.ports.iter().for_each(Port::stop);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn an_answer_leaves_the_socket_that_was_asked_and_a_stop_ends_all_threads() {
@@ -219,12 +182,12 @@ mod tests {
             let (count, from) = client.recv_from(&mut bytes).expect("an answer in time");
             assert_eq!((&bytes[..count], from), (&b"GTA:"[..], *address));
         }
-        let sockets = Arc::downgrade(&service.stopper.sockets);
+        let ports = Arc::downgrade(&service.stopper.ports);
         service.stopper().stop();
         service.wait().expect("it stops in order");
         // The readers hold the sockets to their last moment.
         let clock = Clock::start();
-        while sockets.strong_count() > 0 {
+        while ports.strong_count() > 0 {
             assert!(clock.now().elapsed < 20_000, "a reader does not end");
             thread::yield_now();
         }

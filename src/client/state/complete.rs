@@ -121,6 +121,35 @@ impl Known {
     }
 }
 
+/// The same for the clients that do not talk to the line port: a prompt, and the commands with
+/// what can follow each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// What stands before the line that is typed.
+    pub prompt: String,
+    /// First words, and the words that can follow.
+    pub commands: Vec<(&'static str, Vec<String>)>,
+}
+
+impl Offer {
+    /// Where the word before `at` begins, and the words it can become, each with a space behind.
+    pub fn complete(&self, line: &str, at: usize) -> (usize, Vec<String>) {
+        let head = line.get(..at).unwrap_or(line);
+        let start = head.rfind(BLANKS).map_or(0, |blank| blank + 1);
+        let (before, word) = head.split_at(start);
+        let offered: Vec<&str> = match words(before).collect::<Vec<_>>()[..] {
+            [] if !word.is_empty() => self.commands.iter().map(|(command, _)| *command).collect(),
+            [first] => {
+                let command = self.commands.iter().find(|(command, _)| *command == first);
+                command.into_iter().flat_map(|(_, following)| following.iter().map(String::as_str)).collect()
+            }
+            _ => Vec::new(),
+        };
+        let found: BTreeSet<&str> = offered.into_iter().filter(|name| name.starts_with(word)).collect();
+        (start, found.into_iter().map(|name| format!("{name} ")).collect())
+    }
+}
+
 /// The first words of commands, with a slash or as most are typed.
 fn commands(slashed: bool) -> Vec<String> {
     let names = COMMANDS.iter().flat_map(|command| [command.name, command.alias]);
@@ -190,6 +219,24 @@ mod tests {
             ("xyz", 0, ""),
         ] {
             assert_eq!(offered(Mode::Command, line), (start, found.to_owned()), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_offer_is_commands_and_what_follows_them() {
+        let commands = vec![("cmd:request", vec!["anna".to_owned(), "Bernd".to_owned()]), ("cmd:groups", Vec::new())];
+        let offer = Offer { prompt: "> ".to_owned(), commands };
+        for (line, start, found) in [
+            ("cmd:", 0, "cmd:groups |cmd:request "),
+            ("", 0, ""),
+            ("cmd:request a", 12, "anna "),
+            ("cmd:request ", 12, "Bernd |anna "),
+            ("cmd:request anna B", 17, ""),
+            ("cmd:groups a", 11, ""),
+            ("hello a", 6, ""),
+        ] {
+            let (at, words) = offer.complete(line, line.len());
+            assert_eq!((at, &*words.join("|")), (start, found), "{line}");
         }
     }
 

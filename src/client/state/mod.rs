@@ -5,10 +5,13 @@
 //! be played from a few scripted lines of a server.
 
 pub mod complete;
+pub mod direct;
 mod ending;
 mod login;
 mod modes;
 mod talk;
+pub mod told;
+pub mod udp;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

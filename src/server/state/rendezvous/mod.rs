@@ -54,7 +54,8 @@ const RETRY_EVERY: i64 = 5_000;
 /// somebody forged the first: the same client gets it again only after this time, in milliseconds.
 const ECHO_MILLIS: i64 = 1_000;
 
-/// "There are none" reads like its question too; so often it is said in a second.
+/// "There are none" and "you are in no room" read like their questions too; so often one of them
+/// is said in a second.
 const ECHOES_MAX: u32 = 20;
 
 /// A client: its address, and which of our sockets it talks to.
@@ -141,7 +142,7 @@ pub struct Rendezvous {
     budget: Budget,
     counts: Counts,
     swept: i64,
-    /// When, and how often since then, "there are none" was said.
+    /// When, and how often since then, something was said that reads like its question.
     echoes: (i64, u32),
     effects: Vec<Transmit>,
 }
@@ -247,7 +248,7 @@ impl Rendezvous {
         may
     }
 
-    /// Whether "there are none" may be said once more in this second.
+    /// Whether what reads like its question may be said once more in this second.
     fn may_echo(&mut self) -> bool {
         let (since, count) = self.echoes;
         self.echoes = if self.now - since >= 1000 { (self.now, 1) } else { (since, count + 1) };
@@ -396,10 +397,13 @@ impl Rendezvous {
         self.admit(peer).then_some(name)
     }
 
-    /// Who leaves gets an empty list as well: the original clients do not know `rk`.
+    /// Who leaves gets an empty list as well: the original clients do not know `rk`. Who has left
+    /// already may have lost the answer, but it reads like its question.
     fn leave_room(&mut self, peer: Peer) {
         if self.quit_room(peer) {
             self.send(peer, &[Answer::ClearPeers, Answer::RoomLeft]);
+        } else if self.guests.contains_key(&peer) && self.may_echo() {
+            self.answer(peer, &Answer::RoomLeft);
         }
     }
 
