@@ -170,7 +170,11 @@ impl State {
                 self.typed(line);
             }
             Event::EndOfInput | Event::Leave => self.leave(),
-            Event::OutputClosed | Event::Tick => self.end(End::ok()),
+            Event::Tick => {
+                self.flush();
+                self.end(End::ok());
+            }
+            Event::OutputClosed => self.end(End::ok()),
         }
     }
 
