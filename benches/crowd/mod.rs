@@ -23,8 +23,14 @@ pub(crate) struct Crowd {
 impl Crowd {
     pub(crate) fn new(users: u64) -> Self {
         let accounts = (0..users).filter_map(|n| Some((UserName::parse(&format!("u{n}")).ok()?, "secret".to_owned())));
-        let rules =
-            Rules { block: 0, timeout: 1_000_000, allow_new_users: false, hide_blockers: false, lobby_max: usize::MAX };
+        let rules = Rules {
+            block: 0,
+            timeout: 1_000_000,
+            allow_new_users: false,
+            hide_blockers: false,
+            ask_private: false,
+            lobby_max: usize::MAX,
+        };
         let mut state = State::new(rules, accounts, Remembered::default(), START, || 7);
         let mut effects = Vec::new();
         for n in 0..users {

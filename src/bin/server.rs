@@ -48,6 +48,9 @@ struct Arguments {
     /// Hide users who have blocked the asker from whoelse, whoelsesince and status
     #[arg(long)]
     hide_blockers: bool,
+    /// Ask a user before somebody begins a private session with him
+    #[arg(long)]
+    ask_private: bool,
     /// File for what must survive a restart [default: chinwag.db beside the credentials]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -172,6 +175,7 @@ fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
         allow_new_users: arguments.allow_new_users,
         hide_blockers: arguments.hide_blockers,
         udp_port: arguments.udp_port,
+        ask_private: arguments.ask_private,
     })
 }
 

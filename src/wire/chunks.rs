@@ -114,6 +114,14 @@ impl ChunkSet {
         self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
     }
 
+    /// What is in one of them.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Self {
+        let mut set = self.clone();
+        set.add(other);
+        set
+    }
+
     /// What is in both.
     #[must_use]
     pub fn shared(&self, other: &Self) -> Self {

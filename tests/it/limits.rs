@@ -12,7 +12,8 @@ use chinwag::wire::{Notice, Refusal};
 use crate::play::{Act, Setup, Stage};
 use crate::pure::Pure;
 
-const SETUP: Setup = Setup { block: 60, timeout: 120, hide_blockers: false, allow_new_users: false };
+const SETUP: Setup =
+    Setup { block: 60, timeout: 120, hide_blockers: false, ask_private: false, allow_new_users: false };
 
 fn say(stage: &mut Pure, name: char, line: &str) -> Vec<String> {
     stage.perform(&Act::Send(name, line.to_owned()))
@@ -199,7 +200,14 @@ fn the_server_has_room_for_so_many_groups() {
     };
     let groups = (1..=GROUPS_MAX).map(group).collect();
     let remembered = Remembered { groups, first_number: 1 << 40, ..Remembered::default() };
-    let rules = Rules { block: 0, timeout: 10_000, allow_new_users: false, hide_blockers: false, lobby_max: 4 };
+    let rules = Rules {
+        block: 0,
+        timeout: 10_000,
+        allow_new_users: false,
+        hide_blockers: false,
+        ask_private: false,
+        lobby_max: 4,
+    };
     let now = Moment { elapsed: 0, wall: 0 };
     let mut state = State::new(rules, [(legal("hans"), "falcon".to_owned())], remembered, now, || 7);
     let mut effects = Vec::new();

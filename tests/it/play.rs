@@ -102,6 +102,7 @@ pub(crate) struct Setup {
     pub(crate) block: u32,
     pub(crate) timeout: u32,
     pub(crate) hide_blockers: bool,
+    pub(crate) ask_private: bool,
     pub(crate) allow_new_users: bool,
 }
 
@@ -252,7 +253,7 @@ impl Play {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { block: 60, timeout: 120, hide_blockers: false, allow_new_users: false }
+        Self { block: 60, timeout: 120, hide_blockers: false, ask_private: false, allow_new_users: false }
     }
 }
 
@@ -277,6 +278,7 @@ impl fmt::Display for Setup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "server block={} timeout={}", self.block, self.timeout)?;
         f.write_str(if self.hide_blockers { " hide-blockers" } else { "" })?;
+        f.write_str(if self.ask_private { " ask-private" } else { "" })?;
         f.write_str(if self.allow_new_users { " allow-new-users" } else { "" })
     }
 }
@@ -287,6 +289,7 @@ impl Setup {
             Some(("block", seconds)) => self.block = seconds.parse().expect("seconds"),
             Some(("timeout", seconds)) => self.timeout = seconds.parse().expect("seconds"),
             None if option == "hide-blockers" => self.hide_blockers = true,
+            None if option == "ask-private" => self.ask_private = true,
             None if option == "allow-new-users" => self.allow_new_users = true,
             _ => panic!("no such option: {option}"),
         }

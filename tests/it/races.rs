@@ -28,7 +28,14 @@ impl Slow {
     fn new(timeout: i64) -> Self {
         let (store, remembered) = Store::open(&Place::Memory, 0).expect("memory");
         let accounts = ["yoda", "hans", "vader"].map(|user| (name(user), "secret".to_owned()));
-        let rules = Rules { block: 60_000, timeout, allow_new_users: false, hide_blockers: false, lobby_max: 9 };
+        let rules = Rules {
+            block: 60_000,
+            timeout,
+            allow_new_users: false,
+            hide_blockers: false,
+            ask_private: false,
+            lobby_max: 9,
+        };
         let state = State::new(rules, accounts, remembered, Moment { elapsed: 0, wall: 0 }, || 7);
         Self { state, store, now: 0, records: Vec::new(), fetches: Vec::new(), told: Vec::new() }
     }

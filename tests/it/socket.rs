@@ -41,6 +41,7 @@ impl Sockets {
             salvage: false,
             hide_blockers: setup.hide_blockers,
             udp_port: None,
+            ask_private: setup.ask_private,
         })
         .expect("the server starts");
         let address = server.addresses[0];

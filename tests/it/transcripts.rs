@@ -61,6 +61,7 @@ transcripts! {
         mode_group
         new_users
         presence_blocked
+        private_netcat
         receipts
         receipts_wait
         stop
@@ -74,6 +75,10 @@ transcripts! {
         disk_fails_reading
         durable
         durable_unconfirmed
+        files_register
+        files_search
+        files_search_hidden
+        files_want
         group_disk_fails
         group_durable
         login_pool
@@ -91,6 +96,11 @@ transcripts! {
         ours_same_line_disk_fails
         ours_same_line_twice
         presence
+        private_address
+        private_ask
+        private_dial
+        private_idle
+        private_start
         receipts_disk_fails
         receipts_durable
         receipts_ours

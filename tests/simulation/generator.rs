@@ -40,6 +40,7 @@ pub(crate) fn setup(random: &mut Random) -> Setup {
         block: random.pick(&[0, 3, 20]),
         timeout: random.pick(&[7, 40, 120, 300]),
         hide_blockers: random.percent(25),
+        ask_private: false,
         allow_new_users: false,
     }
 }

@@ -768,6 +768,7 @@ fn rules(setup: &Setup) -> Rules {
         timeout: i64::from(setup.timeout) * 1000,
         allow_new_users: setup.allow_new_users,
         hide_blockers: setup.hide_blockers,
+        ask_private: setup.ask_private,
         lobby_max: LOBBY_MAX,
     }
 }

@@ -19,6 +19,9 @@ impl State {
             _ => {}
         }
         self.roster[by].set_blocked(whom, blocked);
+        if blocked {
+            self.distrust(by, whom);
+        }
         let (by_name, whom_name) = (self.roster[by].name.clone(), name);
         let record = if blocked {
             Record::Block { by: by_name, whom: whom_name }

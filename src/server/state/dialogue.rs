@@ -1,12 +1,13 @@
 //! What a line means now: at a prompt, as a command, or nothing any more.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::lines::Fate;
 use super::mailbox::Reading;
 use super::modes::{self, Talk};
 use super::roster::UserId;
 use super::tokens::Tokens;
+use super::tracker::{Listing, Manifest};
 use super::unconfirmed::Unconfirmed;
 use super::{ConnId, Effect, Notice, Parting, State, Timer};
 use crate::wire::command::{self, COMMANDS, ParseError};
@@ -23,6 +24,9 @@ const COMMANDS_PER_MILLI: i64 = 100;
 
 /// Receivers of one text that cost as much as one command.
 const RECEIVERS_PER_COMMAND: usize = 16;
+
+/// Lines that a ticket costs, for the other side must keep it: 100 at once, then 100 a second.
+const TICKET_COST: i64 = 1000;
 
 /// How long a leaving user may take to read what is to be confirmed, in milliseconds.
 const WRITE_MILLIS_MAX: i64 = 10_000;
@@ -85,6 +89,11 @@ pub(super) struct Visit {
     pub(super) talk: Talk,
     /// What is left of a long list, last page first.
     pages: Vec<Notice>,
+    /// Where other clients can dial this one.
+    pub(super) listens: Option<SocketAddr>,
+    pub(super) manifest: Option<Box<Manifest>>,
+    /// What is left of a list of holders.
+    pub(super) listing: Option<Box<Listing>>,
 }
 
 impl Session {
@@ -113,6 +122,13 @@ impl Session {
         matches!(self.stage, Stage::Name { .. } | Stage::Password(_) | Stage::NewPassword(_))
     }
 
+    pub(super) fn online(&self) -> Option<&Visit> {
+        match &self.stage {
+            Stage::Online(visit) => Some(visit),
+            _ => None,
+        }
+    }
+
     pub(super) fn visit(&mut self) -> Option<&mut Visit> {
         match &mut self.stage {
             Stage::Online(visit) => Some(visit),
@@ -133,7 +149,18 @@ impl Session {
 impl Visit {
     pub(super) fn new(user: UserId, now: i64, reading: Reading) -> Self {
         let (unconfirmed, talk) = (Unconfirmed::default(), Talk::new());
-        Self { user, active: now, unconfirmed, reading, pong_due: false, talk, pages: Vec::new() }
+        Self {
+            user,
+            active: now,
+            unconfirmed,
+            reading,
+            pong_due: false,
+            talk,
+            pages: Vec::new(),
+            listens: None,
+            manifest: None,
+            listing: None,
+        }
     }
 }
 
@@ -180,7 +207,10 @@ impl State {
                 self.charge_line(conn);
                 self.pong(conn);
             }
-            _ => self.take_line(conn, user, mode, line),
+            Ok(Say::Hello | Say::Login { .. } | Say::Resume { .. }) | Err(Unknown) => {
+                self.take_line(conn, user, mode, line);
+            }
+            Ok(say) => self.hear_between_clients(conn, user, say),
         }
     }
 
@@ -245,6 +275,9 @@ impl State {
             Err(ParseError::Unknown(word)) => return self.refuse(conn, invalid_command(word)),
             Err(ParseError::Usage(command)) => {
                 self.touch(conn);
+                if command.needs_client && !self.sessions.get(&conn).is_some_and(|session| session.is_ours) {
+                    return self.refuse(conn, Refusal::NeedsClient(command.name));
+                }
                 return self.refuse(conn, Refusal::Usage(command));
             }
         };
@@ -265,15 +298,7 @@ impl State {
             Request::Exit => self.exit_mode(conn, user),
             Request::Help { topic } => self.help(conn, topic),
             Request::Logout => self.part(conn, Some(Notice::Goodbye)),
-            Request::StartPrivate { .. } => self.refuse(conn, Refusal::NeedsClient("startprivate")),
-            Request::Private { .. } => self.refuse(conn, Refusal::NeedsClient("private")),
-            Request::StopPrivate { .. } => self.refuse(conn, Refusal::NeedsClient("stopprivate")),
-            Request::GetAddress { .. } => self.refuse(conn, Refusal::NeedsClient("getaddress")),
-            Request::Allow { .. } => self.refuse(conn, Refusal::NeedsClient("allow")),
-            Request::Deny { .. } => self.refuse(conn, Refusal::NeedsClient("deny")),
-            Request::Register { .. } => self.refuse(conn, Refusal::NeedsClient("register")),
-            Request::SearchFile { .. } | Request::SearchChunk { .. } => self.refuse(conn, Refusal::BadFileName),
-            Request::Download { .. } => self.refuse(conn, Refusal::NeedsClient("download")),
+            request => self.between_clients(conn, user, request),
         }
     }
 
@@ -336,6 +361,11 @@ impl State {
         self.charge(conn, i64::try_from(receivers / RECEIVERS_PER_COMMAND).unwrap_or(COMMANDS_BURST_MAX));
     }
 
+    /// Makes the client pay for a ticket.
+    pub(super) fn charge_ticket(&mut self, conn: ConnId) {
+        self.charge(conn, TICKET_COST);
+    }
+
     /// A client in debt is paused until it has paid.
     fn charge(&mut self, conn: ConnId, cost: i64) {
         let now = self.now.elapsed.saturating_mul(COMMANDS_PER_MILLI);
@@ -360,7 +390,9 @@ impl State {
         }
         let waits = match &session.stage {
             // Our client is heard while it reads: it confirms each page before the next.
-            Stage::Online(visit) => !visit.pages.is_empty() || (visit.reading.is_first() && !session.is_ours),
+            Stage::Online(visit) => {
+                !visit.pages.is_empty() || visit.listing.is_some() || (visit.reading.is_first() && !session.is_ours)
+            }
             stage => matches!(stage, Stage::Enrolling),
         };
         if !waits {
@@ -424,8 +456,11 @@ impl State {
 
     fn turn_page(&mut self, conn: ConnId) {
         let Some(visit) = self.visit(conn) else { return };
-        let Some(page) = visit.pages.pop() else { return self.read_on(conn) };
-        self.send(conn, page);
+        match visit.pages.pop() {
+            Some(page) => self.send(conn, page),
+            None if self.list_on(conn) => {}
+            None => return self.read_on(conn),
+        }
         self.resume(conn);
         self.queue(conn);
     }
@@ -509,6 +544,11 @@ impl State {
             return None;
         }
         self.timers.remove(&(session.silence, Timer::Silence(conn)));
+        if let Some(visit) = session.visit()
+            && let Some(manifest) = visit.manifest.take()
+        {
+            self.tracker.release(visit.user, &manifest);
+        }
         let Stage::Online(visit) = std::mem::replace(&mut session.stage, Stage::Refused) else {
             let peer = session.peer;
             self.lobby.leave(conn, peer);

@@ -7,6 +7,7 @@
 mod blocks;
 mod dialogue;
 mod groups;
+mod introductions;
 mod journal;
 mod lines;
 mod login;
@@ -17,6 +18,7 @@ mod receipts;
 pub mod rendezvous;
 mod roster;
 mod tokens;
+mod tracker;
 mod unconfirmed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,10 +26,12 @@ use std::net::IpAddr;
 
 pub use crate::server::ids::ConnId;
 pub use groups::{Change, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId};
+pub use introductions::REQUESTS_MAX;
 pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 pub use presence::CROWD_MIN;
 pub use receipts::{RECEIPTS_MAX, Receipt};
 pub use tokens::Tokens;
+pub use tracker::{CHUNKS_OF_ONE_USER_MAX, CHUNKS_TOTAL_MAX, FILES_MAX, FILES_OF_ONE_USER_MAX, HOLDINGS_BYTES_MAX};
 pub use unconfirmed::UNCONFIRMED_MAX;
 
 use crate::server::ids::IdMap;
@@ -36,11 +40,13 @@ use crate::wire::time::Moment;
 use crate::wire::{Letter, Notice, Tag};
 use dialogue::Session;
 use groups::Groups;
+use introductions::Introductions;
 use journal::Journal;
 use login::Lobby;
 use presence::Move;
 use receipts::Fact;
 use roster::{Roster, UserId};
+use tracker::Tracker;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -281,6 +287,8 @@ pub struct Rules {
     pub allow_new_users: bool,
     /// Users who block the asker are hidden from his lists (UNSW 2021).
     pub hide_blockers: bool,
+    /// A private session needs the consent of the other (UNSW 2021).
+    pub ask_private: bool,
     /// How many connections may wait to log in.
     pub lobby_max: usize,
 }
@@ -294,6 +302,8 @@ pub struct State {
     rules: Rules,
     roster: Roster,
     groups: Groups,
+    introductions: Introductions,
+    tracker: Tracker,
     sessions: IdMap<Session>,
     lobby: Lobby,
     /// New accounts on their way to Credentials.txt.
@@ -387,6 +397,8 @@ impl State {
             rules,
             roster,
             groups,
+            introductions: Introductions::default(),
+            tracker: Tracker::default(),
             sessions: IdMap::default(),
             lobby: Lobby::default(),
             enrolling: HashMap::new(),

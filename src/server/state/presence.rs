@@ -78,6 +78,7 @@ impl State {
         account.seen = Some(self.now);
         let name = account.name.clone();
         self.online.remove(&name);
+        self.forget_requests(user);
         self.store_quietly(Record::WentOffline { user: name.clone(), wall: self.now.wall });
         // At a stop everybody goes; nobody needs to hear of each.
         if !self.stopping {
@@ -193,7 +194,7 @@ impl State {
     }
 
     /// UNSW 2021: who blocks me is not shown to me.
-    fn is_hidden(&self, user: UserId, from: UserId) -> bool {
+    pub(super) fn is_hidden(&self, user: UserId, from: UserId) -> bool {
         self.rules.hide_blockers && self.roster[user].blocks.contains(&from)
     }
 }

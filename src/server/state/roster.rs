@@ -17,6 +17,11 @@ use crate::wire::{Ago, Notice, Tag};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct UserId(usize);
 
+impl UserId {
+    /// The one before all others.
+    pub(super) const FIRST: Self = Self(0);
+}
+
 /// One user.
 #[derive(Debug)]
 pub(super) struct User {

@@ -52,6 +52,10 @@ impl State {
         // A page on its way to the old connection will not find it.
         visit.reading.ask_again();
         visit.pong_due = false;
+        visit.listing.take_if(|listing| listing.is_asked_again());
+        if let Some(manifest) = visit.manifest.take() {
+            self.tracker.release(user, &manifest);
+        }
         self.enter(conn, visit);
         self.roster[user].session = Some(conn);
         self.welcome(conn, user, Some(used));
