@@ -2,7 +2,7 @@
 //! spelled. `message.rs` times it, and `tests/allocations.rs` counts in it.
 
 use chinwag::server::ids::ConnId;
-use chinwag::server::state::{Effect, Event, Remembered, Rules, State};
+use chinwag::server::state::{Effect, Event, MAILBOX_MESSAGES_MAX, Remembered, Rules, State};
 use chinwag::wire::line::{Line, LineCutter};
 use chinwag::wire::name::UserName;
 use chinwag::wire::text::Speller;
@@ -29,6 +29,7 @@ impl Crowd {
             allow_new_users: false,
             hide_blockers: false,
             ask_private: false,
+            mailbox_max: MAILBOX_MESSAGES_MAX,
             lobby_max: usize::MAX,
         };
         let mut state = State::new(rules, accounts, Remembered::default(), START, || 7);

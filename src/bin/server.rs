@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use chinwag::args;
 use chinwag::args::rendezvous::Rendezvous;
+use chinwag::server::state::MAILBOX_MESSAGES_MAX;
 use chinwag::server::store::Place;
 use chinwag::server::{self, Config, Running, StartError, credentials, udp};
 use clap::{Parser, Subcommand};
@@ -51,6 +52,9 @@ struct Arguments {
     /// Ask a user before somebody begins a private session with him
     #[arg(long)]
     ask_private: bool,
+    /// Messages that may wait for one user, of about 1 KiB each
+    #[arg(long, value_name = "N", default_value_t = MAILBOX_MESSAGES_MAX, value_parser = clap::value_parser!(u32).range(1..))]
+    mailbox_max: u32,
     /// File for what must survive a restart [default: chinwag.db beside the credentials]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
@@ -176,6 +180,7 @@ fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
         hide_blockers: arguments.hide_blockers,
         udp_port: arguments.udp_port,
         ask_private: arguments.ask_private,
+        mailbox_max: arguments.mailbox_max,
     })
 }
 

@@ -61,6 +61,8 @@ pub struct Config {
     pub hide_blockers: bool,
     /// The port of the rendezvous for datagrams, if there shall be one; 0 for any free one.
     pub udp_port: Option<u16>,
+    /// How many messages may wait for one user.
+    pub mailbox_max: u32,
     /// A private session needs the consent of the other.
     pub ask_private: bool,
 }
@@ -130,6 +132,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
         allow_new_users: config.allow_new_users,
         hide_blockers: config.hide_blockers,
         ask_private: config.ask_private,
+        mailbox_max: config.mailbox_max,
         lobby_max: (capacity.clients / 4).max(1),
     };
     let accounts = accounts.into_iter().map(|account| (account.name, account.password));

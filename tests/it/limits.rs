@@ -12,8 +12,14 @@ use chinwag::wire::{Notice, Refusal};
 use crate::play::{Act, Setup, Stage};
 use crate::pure::Pure;
 
-const SETUP: Setup =
-    Setup { block: 60, timeout: 120, hide_blockers: false, ask_private: false, allow_new_users: false };
+const SETUP: Setup = Setup {
+    block: 60,
+    timeout: 120,
+    hide_blockers: false,
+    ask_private: false,
+    mailbox_max: MAILBOX_MESSAGES_MAX,
+    allow_new_users: false,
+};
 
 fn say(stage: &mut Pure, name: char, line: &str) -> Vec<String> {
     stage.perform(&Act::Send(name, line.to_owned()))
@@ -206,6 +212,7 @@ fn the_server_has_room_for_so_many_groups() {
         allow_new_users: false,
         hide_blockers: false,
         ask_private: false,
+        mailbox_max: MAILBOX_MESSAGES_MAX,
         lobby_max: 4,
     };
     let now = Moment { elapsed: 0, wall: 0 };

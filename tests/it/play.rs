@@ -32,7 +32,7 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use chinwag::server::state::{Change, Record};
+use chinwag::server::state::{Change, MAILBOX_MESSAGES_MAX, Record};
 use chinwag::wire::name::UserName;
 
 /// One line that makes something happen.
@@ -103,6 +103,7 @@ pub(crate) struct Setup {
     pub(crate) timeout: u32,
     pub(crate) hide_blockers: bool,
     pub(crate) ask_private: bool,
+    pub(crate) mailbox_max: u32,
     pub(crate) allow_new_users: bool,
 }
 
@@ -253,7 +254,14 @@ impl Play {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { block: 60, timeout: 120, hide_blockers: false, ask_private: false, allow_new_users: false }
+        Self {
+            block: 60,
+            timeout: 120,
+            hide_blockers: false,
+            ask_private: false,
+            mailbox_max: MAILBOX_MESSAGES_MAX,
+            allow_new_users: false,
+        }
     }
 }
 
@@ -279,7 +287,8 @@ impl fmt::Display for Setup {
         write!(f, "server block={} timeout={}", self.block, self.timeout)?;
         f.write_str(if self.hide_blockers { " hide-blockers" } else { "" })?;
         f.write_str(if self.ask_private { " ask-private" } else { "" })?;
-        f.write_str(if self.allow_new_users { " allow-new-users" } else { "" })
+        f.write_str(if self.allow_new_users { " allow-new-users" } else { "" })?;
+        if self.mailbox_max == MAILBOX_MESSAGES_MAX { Ok(()) } else { write!(f, " mailbox-max={}", self.mailbox_max) }
     }
 }
 
@@ -288,6 +297,7 @@ impl Setup {
         match option.split_once('=') {
             Some(("block", seconds)) => self.block = seconds.parse().expect("seconds"),
             Some(("timeout", seconds)) => self.timeout = seconds.parse().expect("seconds"),
+            Some(("mailbox-max", number)) => self.mailbox_max = number.parse().expect("a number"),
             None if option == "hide-blockers" => self.hide_blockers = true,
             None if option == "ask-private" => self.ask_private = true,
             None if option == "allow-new-users" => self.allow_new_users = true,

@@ -307,6 +307,7 @@ fn rules(setup: &Setup) -> Rules {
         allow_new_users: setup.allow_new_users,
         hide_blockers: setup.hide_blockers,
         ask_private: setup.ask_private,
+        mailbox_max: setup.mailbox_max,
         lobby_max: 4,
     }
 }

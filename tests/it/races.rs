@@ -2,7 +2,7 @@
 //! cannot write down, because there the store answers at once.
 
 use chinwag::server::ids::ConnId;
-use chinwag::server::state::{Effect, Event, Parting, Record, Rules, State};
+use chinwag::server::state::{Effect, Event, MAILBOX_MESSAGES_MAX, Parting, Record, Rules, State};
 use chinwag::server::store::{Place, Store};
 use chinwag::wire::name::UserName;
 use chinwag::wire::time::Moment;
@@ -34,6 +34,7 @@ impl Slow {
             allow_new_users: false,
             hide_blockers: false,
             ask_private: false,
+            mailbox_max: MAILBOX_MESSAGES_MAX,
             lobby_max: 9,
         };
         let state = State::new(rules, accounts, remembered, Moment { elapsed: 0, wall: 0 }, || 7);

@@ -42,6 +42,7 @@ impl Sockets {
             hide_blockers: setup.hide_blockers,
             udp_port: None,
             ask_private: setup.ask_private,
+            mailbox_max: setup.mailbox_max,
         })
         .expect("the server starts");
         let address = server.addresses[0];

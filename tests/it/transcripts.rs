@@ -52,6 +52,7 @@ transcripts! {
         logout
         lookalike_names
         lookalikes
+        mailbox_max
         message
         message_blocked_before_offline
         message_offline_then_live

@@ -3,6 +3,8 @@
 use chinwag::client::state::Question;
 
 use crate::dice::Dice;
+use chinwag::server::state::MAILBOX_MESSAGES_MAX;
+
 use crate::play::{ACCOUNTS, Act, Disk, Setup};
 use crate::world::World;
 
@@ -41,6 +43,7 @@ pub(crate) fn setup(random: &mut Random) -> Setup {
         timeout: random.pick(&[7, 40, 120, 300]),
         hide_blockers: random.percent(25),
         ask_private: false,
+        mailbox_max: MAILBOX_MESSAGES_MAX,
         allow_new_users: false,
     }
 }

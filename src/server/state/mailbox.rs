@@ -12,10 +12,12 @@ use super::{ConnId, Effect, Record, State};
 use crate::wire::name::Text;
 use crate::wire::{Letter, Notice, Refusal, Road, Scope};
 
-/// Messages that may wait for one user; then the sender is told that the mailbox is full.
+/// Messages that may wait for one user unless the operator chose another number; then the sender
+/// is told that the mailbox is full.
 pub const MAILBOX_MESSAGES_MAX: u32 = 1000;
 
-/// Bytes of text that may wait for one user; then the sender is told that the mailbox is full.
+/// Bytes of text that may wait for one user if so many messages may, and in proportion if more or
+/// fewer may; then the sender is told that the mailbox is full.
 pub const MAILBOX_BYTES_MAX: usize = 1024 * 1024;
 
 /// What waits for one user in the store: numbers only, the texts stay there.
@@ -41,8 +43,10 @@ impl Mailbox {
         Self { count, bytes, last, confirmed: 0, deleted: 0, passed: 0 }
     }
 
-    fn is_full(&self, more: usize) -> bool {
-        self.count >= MAILBOX_MESSAGES_MAX || self.bytes + more > MAILBOX_BYTES_MAX
+    /// Whether there is no room for one more message, of `more` bytes, where `max` may wait.
+    fn is_full(&self, max: u32, more: usize) -> bool {
+        let bytes_max = u64::from(max) * MAILBOX_BYTES_MAX as u64 / u64::from(MAILBOX_MESSAGES_MAX);
+        self.count >= max || (self.bytes + more) as u64 > bytes_max
     }
 
     /// Whether the store may still hold what was confirmed.
@@ -184,7 +188,7 @@ impl State {
             if let Some(conn) = self.receiver(user) {
                 here.push(user);
                 conns.push(conn);
-            } else if self.roster[user].mailbox.is_full(letter.text.as_str().len()) {
+            } else if self.roster[user].mailbox.is_full(self.rules.mailbox_max, letter.text.as_str().len()) {
                 some_full = true;
             } else {
                 later.push(user);
@@ -308,7 +312,7 @@ impl State {
         if self.journal.is_full() {
             return self.refuse(conn, Refusal::Busy);
         }
-        if self.roster[to].mailbox.is_full(bytes) {
+        if self.roster[to].mailbox.is_full(self.rules.mailbox_max, bytes) {
             let name = self.roster[to].name.clone();
             return self.refuse(conn, Refusal::MailboxFull(name));
         }

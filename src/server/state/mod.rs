@@ -289,6 +289,8 @@ pub struct Rules {
     pub hide_blockers: bool,
     /// A private session needs the consent of the other (UNSW 2021).
     pub ask_private: bool,
+    /// How many messages may wait for one user.
+    pub mailbox_max: u32,
     /// How many connections may wait to log in.
     pub lobby_max: usize,
 }
