@@ -1,10 +1,15 @@
-//! How often the pure part of a message asks for memory. A test binary of its own: it counts by
+//! How often the pure part of a message asks for memory, and how much what users share may take. A test binary of its own: it counts by
 //! way of another allocator, which nobody else should have to run with.
 
 #[path = "../benches/crowd/mod.rs"]
 mod crowd;
 
 use allocation_counter::measure;
+use chinwag::server::ids::ConnId;
+use chinwag::server::state::{CHUNKS_TOTAL_MAX, Event, HOLDINGS_BYTES_MAX, Remembered, Rules, State};
+use chinwag::wire::chunks::{CHUNKS_MAX, HASHES_PER_LINE_MAX};
+use chinwag::wire::name::UserName;
+use chinwag::wire::time::Moment;
 use crowd::Crowd;
 
 const ROUNDS: u64 = 1000;
@@ -38,4 +43,80 @@ fn a_broadcast_allocates_as_often_for_many_as_for_few() {
     let (few, many) = (count(10), count(1000));
     println!("to 9: {few}, to 999: {many} allocations for {ROUNDS} broadcasts");
     assert_eq!(few, many);
+}
+
+/// A state with users `u0`, `u1` and so on, each at our client.
+fn at_our_client(users: u64) -> State {
+    let rules = Rules {
+        block: 0,
+        timeout: 1_000_000,
+        allow_new_users: false,
+        hide_blockers: false,
+        ask_private: false,
+        lobby_max: usize::MAX,
+    };
+    let name = |number| UserName::parse(&format!("u{number}")).expect("legal");
+    let accounts = (0..users).map(|number| (name(number), "p".to_owned()));
+    let remembered = Remembered { first_number: 1 << 40, ..Remembered::default() };
+    let mut state = State::new(rules, accounts, remembered, NOW, || 7);
+    for number in 0..users {
+        state.handle(NOW, Event::Opened(ConnId(number), [127, 0, 0, 1].into()), &mut Vec::new());
+        for line in ["HELLO chinwag/1 line", &format!("LOGIN u{number} 0"), "p"] {
+            tell(&mut state, number, line);
+        }
+    }
+    state
+}
+
+const NOW: Moment = Moment { elapsed: 0, wall: 0 };
+
+/// A line from a user; the answer is not kept.
+fn tell(state: &mut State, user: u64, line: &str) {
+    state.handle(NOW, Event::Line(ConnId(user), line.as_bytes()), &mut Vec::new());
+}
+
+/// Hashes but for the last line, as it was begun to register a file.
+fn hashes() -> Vec<String> {
+    let words = vec!["5c".repeat(32); HASHES_PER_LINE_MAX].join(" ");
+    let starts = (0..CHUNKS_MAX).step_by(HASHES_PER_LINE_MAX);
+    starts.map(|first| format!("CHUNK-HASH {first} {words}")).collect()
+}
+
+#[test]
+fn unfinished_manifests_take_no_more_than_all_files_may() {
+    let bound = u64::from(CHUNKS_TOTAL_MAX) * 32;
+    // Twice as many users as can do it at the same time.
+    let users = 2 * u64::from(CHUNKS_TOTAL_MAX / CHUNKS_MAX);
+    let mut state = at_our_client(users);
+    let lines = hashes();
+    let used = measure(|| {
+        for user in 0..users {
+            tell(&mut state, user, &format!("REGISTER f{user} {CHUNKS_MAX} 7 {}", "5c".repeat(32)));
+            lines[..lines.len() - 1].iter().for_each(|line| tell(&mut state, user, line));
+        }
+    });
+    println!("{} bytes at most, {bound} for all hashes", used.bytes_max);
+    assert!(used.bytes_max > bound / 2, "the test has done nothing");
+    assert!(used.bytes_max <= bound + bound / 8, "{} bytes, {bound} allowed", used.bytes_max);
+}
+
+#[test]
+fn the_lists_of_holders_take_no_more_than_they_may() {
+    let bound = HOLDINGS_BYTES_MAX as u64;
+    let files = u64::from(CHUNKS_TOTAL_MAX / CHUNKS_MAX);
+    // The last chunk alone makes a set as large as it can be: twice as many as there is room for.
+    let users = 2 * bound / (u64::from(CHUNKS_MAX) / 8) / files;
+    let mut state = at_our_client(users);
+    for file in 0..files {
+        tell(&mut state, file, &format!("REGISTER f{file} {CHUNKS_MAX} 7 {}", "5c".repeat(32)));
+        hashes().iter().for_each(|line| tell(&mut state, file, line));
+    }
+    let used = measure(|| {
+        for (user, file) in (0..users).flat_map(|user| (0..files).map(move |file| (user, file))) {
+            tell(&mut state, user, &format!("HAVE f{file} {}", CHUNKS_MAX - 1));
+        }
+    });
+    println!("{} bytes at most, {bound} allowed", used.bytes_max);
+    assert!(used.bytes_max > bound / 2, "the test has done nothing");
+    assert!(used.bytes_max <= bound + bound / 8, "{} bytes, {bound} allowed", used.bytes_max);
 }

@@ -281,6 +281,80 @@ mod tests {
         }
     }
 
+    /// Names that would be more, less or something else than one plain file in one folder.
+    fn hostile_names() -> Vec<String> {
+        let mut names: Vec<String> =
+            ["", ".", "..", "...", "~/.ssh", "-/x", "C:\\x", "\\\\host\\x", "file:///etc/passwd"]
+                .map(str::to_owned)
+                .to_vec();
+        for way in
+            ["/", "//", "../", "../../../", "./", ".", "..\\", "\\", "C:\\", "a/", "a/../", "a\\..\\", "\0", "%2e/"]
+        {
+            for end in ["x", "a.bin", "etc/passwd", ".ssh/id", "Credentials.txt", "x\0.bin", "\u{fc}"] {
+                names.push(format!("{way}{end}"));
+            }
+        }
+        for device in
+            ["con", "prn", "aux", "nul", "com1", "com9", "com0", "lpt1", "lpt9", "com\u{b9}", "conin$", "conout$"]
+        {
+            for end in ["", ".", ".txt", ".tar.gz", ".part"] {
+                let name = format!("{device}{end}");
+                names.extend([name.to_uppercase(), name[..1].to_uppercase() + &name[1..], name]);
+            }
+        }
+        let controls = (0..0x20).chain(0x7f..0xa1).chain([0xad, 0x61c, 0x1680, 0x180e, 0x2028, 0x2029, 0x3000, 0xfeff]);
+        let marks = (0x200b..0x2010).chain(0x202a..0x2030).chain(0x2066..0x206a).chain([0xe0001, 0xe007f]);
+        for c in controls.chain(marks).filter_map(char::from_u32) {
+            names.extend([format!("a{c}b"), format!("{c}a"), format!("a{c}")]);
+        }
+        for end in [".part", ".PART", ".Part"] {
+            names.extend(["", "a", "a.bin", "a.part"].map(|name| format!("{name}{end}")));
+        }
+        names.extend([256, 1000].map(|length| "x".repeat(length)));
+        names.push("\u{fc}".repeat(128));
+        names
+    }
+
+    #[test]
+    fn hostile_file_names_are_no_file_names() {
+        let names = hostile_names();
+        assert!(names.len() >= 500, "{}", names.len());
+        for name in names {
+            assert_eq!(FileName::parse(&name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn plain_file_names_are_taken_as_they_are() {
+        let long = "x".repeat(255);
+        for name in [
+            "a",
+            "a.bin",
+            "README",
+            "a.part.bin",
+            "part",
+            "xpart",
+            "console",
+            "com",
+            "com10",
+            "nuls.txt",
+            "null",
+            "a~1",
+            "-x",
+            "a..b",
+            "gr\u{fc}ezi.bin",
+            "\u{1f600}",
+            "hans:",
+            "[x",
+            "$HOME",
+            "%2e",
+            "a'b\"c",
+            &long,
+        ] {
+            assert_eq!(FileName::parse(name).as_ref().map(FileName::as_str), Some(name));
+        }
+    }
+
     #[test]
     fn harmful_characters_are_shown() {
         let shown = |raw: &str| Text::harmless(raw).as_str().to_owned();

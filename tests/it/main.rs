@@ -2,6 +2,7 @@
 //! and the rules of the house.
 
 mod abuse;
+mod between_clients;
 mod client;
 mod client_links;
 mod client_mind;
