@@ -46,7 +46,7 @@ struct Arguments {
     /// Let unknown names log in: the first password they give becomes theirs
     #[arg(long)]
     allow_new_users: bool,
-    /// Hide users who have blocked the asker from whoelse, whoelsesince and status
+    /// Hide users who have blocked the asker from whoelse, whoelsesince, status and searches for files
     #[arg(long)]
     hide_blockers: bool,
     /// Ask a user before somebody begins a private session with him
