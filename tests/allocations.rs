@@ -6,7 +6,9 @@ mod crowd;
 
 use allocation_counter::measure;
 use chinwag::server::ids::ConnId;
-use chinwag::server::state::{CHUNKS_TOTAL_MAX, Event, HOLDINGS_BYTES_MAX, Remembered, Rules, State};
+use chinwag::server::state::{
+    CHUNKS_TOTAL_MAX, Event, HOLDINGS_BYTES_MAX, MAILBOX_MESSAGES_MAX, Remembered, Rules, State,
+};
 use chinwag::wire::chunks::{CHUNKS_MAX, HASHES_PER_LINE_MAX};
 use chinwag::wire::name::UserName;
 use chinwag::wire::time::Moment;
@@ -53,6 +55,7 @@ fn at_our_client(users: u64) -> State {
         allow_new_users: false,
         hide_blockers: false,
         ask_private: false,
+        mailbox_max: MAILBOX_MESSAGES_MAX,
         lobby_max: usize::MAX,
     };
     let name = |number| UserName::parse(&format!("u{number}")).expect("legal");
