@@ -3,6 +3,8 @@
 
 mod abuse;
 mod between_clients;
+mod basel;
+mod basel_minds;
 mod client;
 mod client_links;
 mod client_mind;

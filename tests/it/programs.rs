@@ -86,6 +86,21 @@ impl Program {
         }
     }
 
+    /// Reads up to a line that begins so; what stands behind that.
+    pub(crate) fn read_up_to(&mut self, start: &str) -> String {
+        loop {
+            let line = self.read_line();
+            assert_ne!(line, "", "{start:?} never came: {}", self.complaints());
+            if let Some(rest) = line.strip_prefix(start) {
+                return rest.to_owned();
+            }
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Sends a signal to the program, which has not been waited for.
     pub(crate) fn signal(&self, signal: Signal) {
         // It may have ended by itself; then nobody gets the signal.
@@ -230,6 +245,11 @@ impl Server {
         Pid::from_child(&self.program.child)
     }
 
+    /// Reads start lines up to one that begins so; what stands behind that.
+    pub(crate) fn read_note(&mut self, start: &str) -> String {
+        self.program.read_up_to(start)
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.addresses[0].port()
     }
@@ -366,7 +386,7 @@ pub(crate) fn has_ipv6(test: &str) -> bool {
 }
 
 /// Whether the netcat of the courses is here; says so if a test must be skipped.
-fn has_netcat(test: &str) -> bool {
+pub(crate) fn has_netcat(test: &str) -> bool {
     let help = Command::new("nc").arg("-h").output().map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
     let has = help.is_ok_and(|help| help.contains("OpenBSD"));
     if !has {

@@ -12,6 +12,7 @@ use chinwag::server::store::{checksum, read_letter};
 use chinwag::wire::chunks::{CHUNKS_MAX, ChunkSet, Digest, HASHES_PER_LINE_MAX};
 use chinwag::wire::command::{self, COMMANDS, ParseError};
 use chinwag::wire::control::{self, Say};
+use chinwag::wire::datagram::{Answer, Ask, DATAGRAM_BYTES_MAX, Talk, group_name, group_place, room_name, user_name};
 use chinwag::wire::line::{LINE_BYTES_MAX, Line, LineCutter, text};
 use chinwag::wire::name::{FileName, GroupName, NAME_BYTES_MAX, NameError, PASSWORD_BYTES_MAX, Text, UserName};
 use chinwag::wire::text::Speller;
@@ -438,6 +439,65 @@ fn every_notice_survives_the_way_to_our_client() {
         let line = encoded(&notice);
         assert_eq!(control::decode(&line), Ok(notice), "seed {seed}: {line:?}");
     }
+}
+
+// Datagrams.
+
+/// What is read is short, spelled on one line, and read again as the same.
+#[test]
+fn datagrams_of_any_bytes() {
+    let datagrams = [
+        "REG:anna\n",
+        "REQ:Bernd",
+        "GRP:",
+        "CGR:lab_239.1.2.3_5000",
+        "GAC:lab\r\n",
+        "hi anna",
+        "ar Bernd",
+        "ul",
+        "rc lab",
+        "rj lab",
+        "rk",
+        "LIN:anna",
+        "PIN:192.0.2.7_2021",
+        "PIN:::ffff:192.0.2.7_2021",
+        "GTA:a_b_c",
+        "GRI:239.1.2.3_5000",
+        "ar 2001:db8::7 2021",
+        "rj __clear_peers__",
+        "rj 192.0.2.7 2021",
+        "PTP:anna",
+        "pk anna",
+        "MSG: two  blanks: and colons \n",
+        "msg anna> two  blanks> and more\n",
+        "WHO:anna",
+        "IAM:anna",
+    ];
+    torture(INPUTS, &corpus(&datagrams), |input| {
+        if let Some(ask) = Ask::parse(input) {
+            let again = ask.spell();
+            assert!(again.len() <= input.len() + 2, "{again:?}");
+            assert_eq!(Ask::parse(again.as_bytes()), Some(ask));
+        }
+        // Two addresses of one machine may be spelled at different lengths.
+        if let Some(answer) = Answer::parse(input) {
+            let again = answer.spell();
+            assert_eq!(Answer::parse(again.as_bytes()), Some(answer));
+        }
+        if let Some(talk) = Talk::parse(input) {
+            let again = talk.spell();
+            assert!(again.len() <= input.len() + 1 && input.len() <= DATAGRAM_BYTES_MAX, "{again:?}");
+            assert!(Talk::parse(again.as_bytes()).is_some());
+        }
+        let word = String::from_utf8_lossy(input);
+        for name in [user_name(&word), room_name(&word), group_name(&word)].into_iter().flatten() {
+            assert_eq!(name.as_str(), word);
+        }
+        let (address, port) = word.split_once('_').unwrap_or((&word, ""));
+        if let Ok(place) = group_place(address, port) {
+            assert!(place.ip().is_multicast() && place.port() > 1024);
+        }
+    });
 }
 
 // Files.

@@ -62,6 +62,7 @@ impl State {
                 self.refresh = Some(self.now.elapsed + REFRESH_EVERY);
             }
             None if question.quiet => {
+                self.refresh = None;
                 self.news(format!("The server has given the name {wanted} to somebody else; register again"));
             }
             None => self.refuse(format!("The name {wanted} is taken")),

@@ -218,8 +218,18 @@ impl State {
         self.say(&format!("{name} (you)"));
     }
 
+    /// Whether it is being found out who will get what is typed.
+    fn is_turning(&self) -> bool {
+        let awaited = self.awaited.iter().map(|awaited| &awaited.question.ask);
+        let mut asks = awaited.chain(self.questions.iter().map(|question| &question.ask));
+        self.entering.is_some() || asks.any(|ask| matches!(ask, Ask::Find(..) | Ask::JoinRoom(_) | Ask::FindGroup(_)))
+    }
+
     /// One datagram to everybody who gets what is typed.
     fn say_text(&mut self, text: &str) {
+        if self.is_turning() {
+            return self.refuse("Not sent: the server has not said yet where to".to_owned());
+        }
         let words = |state: &Self| {
             let (from, text) = (state.name.clone(), text.to_owned());
             Talk::Said { spelling: Spelling::Words, from, text }.spell()

@@ -27,6 +27,9 @@ pub const TRIES_MAX: u32 = 3;
 /// How long an answer is awaited before the next try, in milliseconds.
 pub const TRY_MILLIS: i64 = 1_000;
 
+/// How much later than itself a datagram may come a second time, in milliseconds.
+pub const DOUBLE_MILLIS: i64 = 250;
+
 /// Questions that may wait for the answer of another; more are refused.
 pub const QUESTIONS_MAX: usize = 16;
 
@@ -144,8 +147,8 @@ pub struct State {
     // The server.
     awaited: Option<Awaited>,
     questions: VecDeque<Question>,
-    /// A late answer to an earlier question could be mistaken for one to the next before then.
-    not_before: i64,
+    /// What was answered last, and until when another answer to it may come.
+    last: Option<(Ask, i64)>,
     /// It has answered something; it has not answered something.
     has_answered: bool,
     was_silent: bool,
@@ -188,7 +191,7 @@ impl State {
             ended: false,
             awaited: None,
             questions: VecDeque::new(),
-            not_before: i64::MIN,
+            last: None,
             has_answered: false,
             was_silent: false,
             name: None,
@@ -231,10 +234,12 @@ impl State {
 
     /// When [`Event::Tick`] is due, in milliseconds of [`Moment::elapsed`].
     pub fn deadline(&self) -> Option<i64> {
+        if self.ended {
+            return None;
+        }
         let question = match &self.awaited {
             Some(awaited) => Some(awaited.due),
-            None if self.questions.is_empty() => None,
-            None => Some(self.not_before),
+            None => self.next_may_go(),
         };
         [question, self.refresh, self.listing, self.members, self.owe_here, self.leaving].into_iter().flatten().min()
     }
@@ -307,8 +312,18 @@ impl State {
         }
     }
 
+    /// When the next question may go: an answer names no question, so a late one to the last could
+    /// be taken for the answer to another of its kind.
+    fn next_may_go(&self) -> Option<i64> {
+        let next = &self.questions.front()?.ask;
+        let of_same_kind = |last: &Ask| std::mem::discriminant(last) == std::mem::discriminant(next);
+        self.last
+            .as_ref()
+            .map_or(Some(i64::MIN), |(last, until)| Some(if of_same_kind(last) { *until } else { i64::MIN }))
+    }
+
     fn ask_next(&mut self) {
-        if self.awaited.is_some() || self.now.elapsed < self.not_before {
+        if self.awaited.is_some() || self.next_may_go().is_some_and(|at| self.now.elapsed < at) {
             return;
         }
         if let Some(question) = self.questions.pop_front() {
@@ -322,10 +337,9 @@ impl State {
     fn answered(&mut self, answers: impl Fn(&Ask) -> bool) -> Option<Question> {
         self.has_answered = true;
         let awaited = self.awaited.take_if(|awaited| answers(&awaited.question.ask))?;
-        if awaited.tries > 1 {
-            // Every try may have an answer of its own.
-            self.not_before = self.now.elapsed + TRY_MILLIS;
-        }
+        // Every try may have an answer of its own, and the network may double one.
+        let late = if awaited.tries > 1 { TRY_MILLIS } else { DOUBLE_MILLIS };
+        self.last = Some((awaited.question.ask.clone(), self.now.elapsed + late));
         Some(awaited.question)
     }
 
@@ -333,6 +347,7 @@ impl State {
     fn try_again(&mut self) {
         let Some(mut awaited) = self.awaited.take_if(|awaited| awaited.due <= self.now.elapsed) else { return };
         if awaited.tries >= TRIES_MAX {
+            self.last = Some((awaited.question.ask.clone(), self.now.elapsed + TRY_MILLIS));
             if awaited.question.quiet {
                 return;
             }
