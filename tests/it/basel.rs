@@ -422,27 +422,22 @@ fn across_network_namespaces_all_of_it_works() {
 
     // What is asked from away is answered within its budget: `ul` is two bytes, its answer a list.
     let names: Vec<Program> = (0..20).map(|n| guest(0, &format!("somebody-with-a-name-{n}"))).collect();
-    let mut netcat = Program::spawn(wire.at(1, &netcat_asking("ul", 200, here)));
-    let mut bytes = 0;
-    loop {
-        match netcat.read_line() {
-            line if line.is_empty() => break,
-            line => bytes += line.len(),
-        }
-    }
-    assert!((500..200 * 2 + 4096).contains(&bytes), "{bytes} bytes for {} of questions", 200 * 2);
+    let asked = Program::spawn(wire.at(1, &asking("ul", 200, here))).leave();
+    let bytes = asked.stdout.lines().map(str::len).sum::<usize>();
+    assert!((500..200 * 2 + 4096).contains(&bytes), "{bytes} bytes for {} of questions: {asked:?}", 200 * 2);
+    println!("{bytes} bytes for {} of questions", 200 * 2);
     drop(names);
     server.signal(Signal::TERM);
     assert_eq!(server.end().code, Some(0));
 }
 
-/// A netcat that sends a datagram so many times and shows what comes within a second, a line each.
-fn netcat_asking(datagram: &str, times: usize, ip: &str) -> Command {
-    let mut command = Command::new("sh");
-    // Each in a write of its own, and so a datagram of its own.
-    let script =
-        format!("for n in $(seq {times}); do printf {datagram}; done | nc -u -w 2 {ip} 4001 | sed 's/ul /\\nul /g'");
-    command.args(["-c", &script]);
+/// A shell that sends a datagram so many times and shows what comes within two seconds, a line each.
+fn asking(datagram: &str, times: usize, ip: &str) -> Command {
+    let mut command = Command::new("bash");
+    // Each is a write of its own, and so a datagram of its own.
+    let send = format!("exec 3<>/dev/udp/{ip}/4001; for n in $(seq {times}); do printf {datagram} >&3; done");
+    let show = format!("timeout 2 cat <&3 | sed 's/{datagram} /\\n{datagram} /g'");
+    command.args(["-c", &format!("{send}; {show}")]);
     command
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
@@ -557,4 +557,89 @@ fn has_colour(written: &str) -> bool {
         .split("\x1b[")
         .skip(1)
         .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'))
+}
+
+/// A client with an answer to type while others talk, and the prompt that says who gets it.
+#[test]
+fn what_is_typed_for_datagrams_survives_what_comes_and_the_prompt_says_who_gets_it() {
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let mut server = house.serve(&["--udp-port", "0"]);
+    let address: SocketAddr = server.read_note("rendezvous for datagrams on ").parse().expect("an address");
+    let port = address.port().to_string();
+    let arguments = ["udp", "127.0.0.1", &port, "--name", "anna", "--no-times"];
+    let mut anna = Terminal::start(&state, &arguments);
+    anna.wait_for("-- You are called anna");
+    let bernd = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    bernd.set_read_timeout(Some(PATIENCE)).expect("an option");
+    bernd.send_to(b"REG:bernd", address).expect("loopback");
+    let mut bytes = [0; 1024];
+    let (count, _) = bernd.recv_from(&mut bytes).expect("an answer in time");
+    assert_eq!(&bytes[..count], b"LIN:bernd");
+    // Commands and known names are completed.
+    anna.type_in("$userl\t\r");
+    anna.wait_for("bernd");
+    anna.type_in("cmd:req\tber\t\r");
+    anna.wait_for("-- You talk to bernd");
+    anna.wait_for("bernd> ");
+    let (count, here) = bernd.recv_from(&mut bytes).expect("a greeting in time");
+    assert_eq!(&bytes[..count], b"PTP:anna");
+    anna.type_in("half a li");
+    anna.wait_for("half a li");
+    for n in 0..20 {
+        bernd.send_to(format!("MSG:text {n}").as_bytes(), here).expect("loopback");
+        anna.wait_for(&format!("text {n}"));
+    }
+    // Another asks for her: what she types goes there, and the started line is kept.
+    let carla = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+    carla.set_read_timeout(Some(PATIENCE)).expect("an option");
+    carla.send_to(b"PTP:carla", here).expect("loopback");
+    anna.wait_for("talks to you");
+    anna.wait_for("carla> ");
+    anna.wait_for("half a li");
+    anna.type_in("ne\r");
+    let (count, _) = carla.recv_from(&mut bytes).expect("a text in time");
+    assert_eq!(&bytes[..count], b"MSG:half a line");
+    anna.type_in(UP);
+    anna.wait_for("half a line");
+    anna.type_in(UP);
+    anna.wait_for("cmd:request bernd");
+    anna.type_in(CTRL_C);
+    anna.type_in(CTRL_C);
+    anna.end(0);
+    let history = std::fs::read_to_string(state.path().join("chinwag/history-client%20udp")).expect("kept");
+    assert_eq!(history, "$userlist \ncmd:request bernd \nhalf a line\n");
+}
+
+#[test]
+fn what_is_typed_directly_survives_what_comes() {
+    let state = folder();
+    let mut client = Terminal::start(&state, &["direct", "0", "--no-times"]);
+    client.wait_for("on 0.0.0.0:");
+    let port = client.wait_for(" ").parse::<u16>().expect("a port");
+    client.type_in("too early\r");
+    client.wait_for("Error. Nobody is here yet, not sent");
+    let mut peer = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    peer.set_read_timeout(Some(PATIENCE)).expect("an option");
+    client.wait_for("-- Connected to ");
+    client.begin_line();
+    for n in 0..20 {
+        peer.write_all(format!("text {n}\x1b[2J\n").as_bytes()).expect("it reads");
+        client.wait_for(&format!(": text {n}\u{241b}[2J"));
+    }
+    client.wait_for_screen("peer: text 19\u{241b}[2J > half a li");
+    client.type_in("ne\r");
+    read_until(&mut peer, "half a line\n");
+    // The other side ends while something is being typed.
+    client.begin_line();
+    drop(peer);
+    client.wait_for("-- The other side has ended the talk");
+    client.end(0);
+    let mut again = Terminal::start(&state, &["direct", "0"]);
+    again.wait_for("-- Waiting to be called on ");
+    again.wait_for("> ");
+    again.type_in(UP);
+    again.wait_for("half a line");
+    again.type_in(CTRL_C);
+    again.type_in(":q\r");
+    again.end(0);
 }

@@ -2,9 +2,9 @@
 //! and the rules of the house.
 
 mod abuse;
-mod between_clients;
 mod basel;
 mod basel_minds;
+mod between_clients;
 mod client;
 mod client_links;
 mod client_mind;
