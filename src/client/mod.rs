@@ -8,6 +8,9 @@
 //!   the main thread. It sends to the server itself: what a person types is little.
 //! * `screen`: the only thread that prints. It ends when the mind has.
 //!
+//! Two clients have no line port: `direct` and `udp` are hands of their own, with a mind each and
+//! `console` for the person.
+//!
 //! The program never ends while the line editor is active: the mind keeps what is left to be
 //! shown, raises SIGINT on its own process, and waits until the editor has been left.
 

@@ -229,15 +229,15 @@ impl Hands {
     }
 
     /// The interface that was asked for; else the one that leads to the server, and if that is
-    /// of IPv6, the one that leads to the group.
+    /// of IPv6, the one that leads to the group. So does 0.0.0.0: our messages come back from a
+    /// certain address, and are known by it.
     fn interface(&self, place: SocketAddrV4) -> io::Result<Ipv4Addr> {
-        if let Some(interface) = self.interface {
-            return Ok(interface);
-        }
-        if self.server.ip().is_loopback() {
-            return Ok(Ipv4Addr::LOCALHOST);
-        }
-        let towards = if self.server.is_ipv4() { self.server } else { place.into() };
+        let towards = match self.interface {
+            Some(interface) if !interface.is_unspecified() => return Ok(interface),
+            None if self.server.ip().is_loopback() => return Ok(Ipv4Addr::LOCALHOST),
+            None if self.server.is_ipv4() => self.server,
+            _ => place.into(),
+        };
         match local_address(towards)? {
             IpAddr::V4(address) => Ok(address),
             IpAddr::V6(_) => {

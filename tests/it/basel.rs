@@ -135,7 +135,7 @@ fn a_flood_of_datagrams_neither_stops_nor_bloats_the_server() {
     const DATAGRAMS: u64 = 100_000;
     const AT_ONCE: u64 = 50;
     const GROWTH_BYTES_MAX: usize = 8 * 1024 * 1024;
-    let hall = Hall::open();
+    let hall = Hall::started(command(&["udp", "0", "--debug"]));
     let fence = hall.socket();
     let floods: Vec<UdpSocket> = (0..20).map(|_| hall.socket()).collect();
     for flood in &floods {
@@ -182,6 +182,18 @@ fn a_flood_of_datagrams_neither_stops_nor_bloats_the_server() {
     assert!(growth < GROWTH_BYTES_MAX, "{growth} bytes more");
     assert!(answers > 0);
     assert_eq!(ask(&fence, "REG:somebody-new"), "LIN:somebody-new");
+    // The server has counted too: nothing was dropped on loopback, and most had no meaning.
+    hall.program.signal(Signal::TERM);
+    let log = hall.program.end().stderr;
+    let count = |before: &str, after: &str| {
+        let (_, rest) = log.split_once(before).unwrap_or_else(|| panic!("no {before:?} in {log}"));
+        rest.split_once(after).and_then(|(count, _)| count.parse::<u64>().ok()).expect("a number")
+    };
+    let fences = DATAGRAMS / AT_ONCE + 1;
+    let (came, out) = (count("datagrams: ", " came, "), count(" without meaning; ", " went out, "));
+    println!("the server counted {came} and {out}");
+    assert!(came <= DATAGRAMS + fences && count(" came, ", " of them without meaning") > DATAGRAMS / 5);
+    assert!(out >= answers && count(" went out, ", " were dropped") == 0);
 }
 
 // Clients and the server.

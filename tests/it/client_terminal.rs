@@ -603,7 +603,10 @@ fn what_is_typed_for_datagrams_survives_what_comes_and_the_prompt_says_who_gets_
     anna.wait_for("half a line");
     anna.type_in(UP);
     anna.wait_for("cmd:request bernd");
+    // The first empties the line. What is typed before the prompt is there again is lost.
     anna.type_in(CTRL_C);
+    anna.wait_for(EDITOR_LEFT);
+    anna.wait_for("carla> ");
     anna.type_in(CTRL_C);
     anna.end(0);
     let history = std::fs::read_to_string(state.path().join("chinwag/history-client%20udp")).expect("kept");
@@ -640,6 +643,8 @@ fn what_is_typed_directly_survives_what_comes() {
     again.type_in(UP);
     again.wait_for("half a line");
     again.type_in(CTRL_C);
+    again.wait_for(EDITOR_LEFT);
+    again.wait_for("> ");
     again.type_in(":q\r");
     again.end(0);
 }

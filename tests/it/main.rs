@@ -3,6 +3,7 @@
 
 mod abuse;
 mod basel;
+mod basel_loss;
 mod basel_minds;
 mod between_clients;
 mod client;
