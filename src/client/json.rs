@@ -50,6 +50,11 @@
 //! | `already-online` | `user`; `idle`: milliseconds |
 //! | `too-many-names`, `full`, `crowded`, `too-slow`, `login-timed-out`, `stopping`, `goodbye` | none: the server closes |
 //! | `timed-out` | `seconds`: the server closes |
+//! | `private` | `from`; `text`; `sent`: when it came, straight from his client |
+//! | `private-started` | `user`; `by-user`: true if he has started it |
+//! | `private-ended` | `user`; `stopped`: by one of the two; else the connection is gone |
+//! | `unannounced` | `address`; `count`: so many connections that nobody had announced were refused, the last from there |
+//! | `not-listening` | `reason`: nobody can begin a private session with us |
 //! | `connection-lost` | `reason`: the client tries to get it back |
 //! | `connection-back` | `after`: milliseconds |
 //! | `password-again` | none: the session was not resumed |
@@ -59,7 +64,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::state::Shown;
+use super::state::{PeerNotice, Shown};
 use crate::wire::control;
 use crate::wire::name::UserName;
 use crate::wire::text::Speller;
@@ -73,7 +78,30 @@ pub(super) fn object(shown: &Shown) -> Option<String> {
         Shown::Lost(reason) => Object::event("connection-lost").text("reason", reason).close(),
         Shown::Back(millis) => Object::event("connection-back").value("after", *millis).close(),
         Shown::PasswordAgain => Object::event("password-again").close(),
+        Shown::Peer(notice, wall) => of_peers(notice, *wall),
     })
+}
+
+fn of_peers(notice: &PeerNotice, wall: i64) -> String {
+    match notice {
+        PeerNotice::Said { from, text } => {
+            let object = Object::event("private").text("from", from.as_str()).text("text", text.as_str());
+            object.time("sent", wall).close()
+        }
+        PeerNotice::Started { with, by_him } => {
+            Object::event("private-started").text("user", with.as_str()).value("by-user", *by_him).close()
+        }
+        PeerNotice::Ended { with, stopped } => {
+            Object::event("private-ended").text("user", with.as_str()).value("stopped", *stopped).close()
+        }
+        PeerNotice::Unannounced { from, count } => {
+            Object::event("unannounced").text("address", &from.to_string()).value("count", *count).close()
+        }
+        PeerNotice::Hindered(why) => {
+            Object::event("refused").text("reason", why.word()).text("text", &why.to_string()).close()
+        }
+        PeerNotice::NotListening(why) => Object::event("not-listening").text("reason", why).close(),
+    }
 }
 
 fn of_notice(notice: &Notice) -> Option<String> {

@@ -7,6 +7,7 @@
 //! * `mind`: `Hands::drive`, which carries out what [`state::State`] decides. Out of a pipe this is
 //!   the main thread. It sends to the server itself: what a person types is little.
 //! * `screen`: the only thread that prints. It ends when the mind has.
+//! * `peers`: the threads for connections to other clients; see there.
 //!
 //! Two clients have no line port: `direct` and `udp` are hands of their own, with a mind each and
 //! `console` for the person.
@@ -20,6 +21,7 @@ mod json;
 mod keyboard;
 mod link;
 mod memory;
+mod peers;
 mod screen;
 pub mod state;
 pub mod udp;
@@ -42,9 +44,10 @@ pub use state::{Code, End, Errand};
 use crate::clock::Clock;
 use keyboard::{Asked, Desk, Desktop};
 use link::News;
+use peers::{PeerNews, Peers};
 use screen::Outlet;
 use state::complete::Known;
-use state::{Effect, Event, Question, Rules, Shown, State};
+use state::{Effect, Event, PeerEvent, Question, Rules, Shown, State};
 
 /// What the user wants.
 #[derive(Debug)]
@@ -185,6 +188,8 @@ struct Hands {
     editor_left: Option<Receiver<()>>,
     things: Option<Sender<(u64, Shown)>>,
     news: (Sender<Numbered>, Receiver<Numbered>),
+    peers: Peers,
+    from_peers: Receiver<PeerNews>,
     /// The connection in use, and its number.
     stream: Option<Arc<TcpStream>>,
     number: u64,
@@ -195,6 +200,8 @@ struct Hands {
 
 impl Hands {
     fn new(clock: Clock, options: &Options, desk: Arc<Desk>, questions: Sender<Asked>, knocker: Arc<Knocker>) -> Self {
+        // Nobody serves files yet: such a connection is closed.
+        let (peers, from_peers) = Peers::new(Arc::new(drop));
         Self {
             clock,
             target: options.target.clone(),
@@ -206,6 +213,8 @@ impl Hands {
             editor_left: None,
             things: None,
             news: bounded(NEWS_MAX),
+            peers,
+            from_peers,
             stream: None,
             number: 0,
             user: None,
@@ -229,7 +238,7 @@ impl Hands {
     fn drive(mut self, rules: Rules, inputs: &Receiver<Input>, screen: JoinHandle<Option<String>>) -> End {
         let mut state = State::new(rules, self.clock.now());
         self.handle(&mut state, Event::Start);
-        let news = self.news.1.clone();
+        let (news, from_peers) = (self.news.1.clone(), self.from_peers.clone());
         let end = loop {
             if let Some(end) = self.end.take() {
                 break end;
@@ -248,12 +257,21 @@ impl Hands {
                         self.take_news(&mut state, item);
                     }
                 }
+                recv(from_peers) -> item => {
+                    if let Ok(item) = item
+                        && let Some((peer, event)) = self.peers.take(item)
+                    {
+                        self.handle(&mut state, Event::Peer(peer, event));
+                    }
+                }
                 // What has come is looked at first: an answer that waits is no silence.
                 recv(timer) -> _ => if news.is_empty() {
                     self.handle(&mut state, Event::Tick);
                 },
             }
         };
+        // Threads that still have news must not wait for somebody who takes them.
+        drop(from_peers);
         self.finish(&mut state, screen);
         end
     }
@@ -334,9 +352,28 @@ impl Hands {
             Effect::NobodyPresent => self.know(|known| known.users.clear()),
             Effect::Member(group, is_in) => self.know(|known| known.group(group, is_in)),
             Effect::Mode(mode, group) => self.know(|known| (known.mode, known.last_group) = (mode, group)),
+            Effect::Listen => return Some(Event::Listening(self.listen())),
+            Effect::Dial(peer, at) => {
+                let dialled = self.peers.dial(peer, at);
+                return dialled.err().map(|_| Event::Peer(peer, PeerEvent::Ended));
+            }
+            Effect::Tell(peer, frame) => {
+                let is_taken = self.peers.tell(peer, &frame);
+                return (!is_taken).then_some(Event::Peer(peer, PeerEvent::Full));
+            }
+            Effect::Proven(peer, user, purpose) => self.peers.proven(peer, user, purpose),
+            Effect::HangUp(peer) => self.peers.hang_up(peer),
+            Effect::Partner(user, is_one) => self.know(|known| known.partner(user, is_one)),
             Effect::End(end) => self.end = Some(end),
         }
         None
+    }
+
+    /// Where the server sees us, others can too.
+    fn listen(&mut self) -> Result<u16, String> {
+        let Some(stream) = &self.stream else { return Err("there is no connection".to_owned()) };
+        let port = stream.local_addr().and_then(|at| self.peers.listen(at));
+        port.map_err(|error| error.to_string())
     }
 
     fn know(&self, learn: impl FnOnce(&mut Known)) {
@@ -395,6 +432,8 @@ impl Hands {
             }
         }
         self.close();
+        self.from_peers = crossbeam_channel::never();
+        self.peers.close();
         if let Ok(Some(text)) = screen.join()
             && screen::write_out(&text).is_ok()
         {

@@ -13,8 +13,9 @@ use jiff::tz::TimeZone;
 use rustyline::ExternalPrinter;
 
 use super::state::told::Told;
-use super::state::{End, Shown};
+use super::state::{End, PeerNotice, Shown};
 use super::{Input, json};
+use crate::wire::name::{Text, UserName};
 use crate::wire::text::Speller;
 use crate::wire::{Letter, Notice, Road, Scope};
 
@@ -195,6 +196,8 @@ impl Painter {
             Shown::Done(_) => {}
             Shown::Lost(why) => self.own_line(&format!("Connection lost ({why}), trying to get it back"), out),
             Shown::Back(millis) => self.own_line(&format!("Connected again after {} s", millis.div_euclid(1000)), out),
+            Shown::Peer(PeerNotice::Said { from, text }, wall) => self.paint_private(from, text, *wall, out),
+            Shown::Peer(notice, wall) => self.paint_peer(notice, *wall, out),
             Shown::PasswordAgain => self.own_line("The server does not know this session any more, log in again", out),
         }
     }
@@ -245,6 +248,33 @@ impl Painter {
         self.style(&colour_of(from).to_string(), from, out);
         out.push_str(after);
         self.paint_text(text, out);
+        self.end_of_message(out);
+    }
+
+    /// `from(private): text`; the name may stand in quotes.
+    fn paint_private(&self, from: &UserName, text: &Text, wall: i64, out: &mut String) {
+        let spelled = PeerNotice::Said { from: from.clone(), text: text.clone() }.to_string();
+        let head = &spelled[..spelled.len().saturating_sub(text.as_str().len())];
+        let (before, after) = head.split_at(head.find(from.as_str()).unwrap_or(head.len()));
+        let after = after.strip_prefix(from.as_str()).unwrap_or(after);
+        self.style("2", &self.time(wall), out);
+        out.push_str(before);
+        self.style(&colour_of(from.as_str()).to_string(), from.as_str(), out);
+        out.push_str(after);
+        self.paint_text(text.as_str(), out);
+        self.end_of_message(out);
+    }
+
+    fn paint_peer(&self, notice: &PeerNotice, wall: i64, out: &mut String) {
+        match notice {
+            PeerNotice::Hindered(_) => self.paint_line("31", &notice.to_string(), out),
+            PeerNotice::Started { by_him: false, .. } => self.paint_line("", &notice.to_string(), out),
+            PeerNotice::Unannounced { .. } | PeerNotice::NotListening(_) => self.own_line(&notice.to_string(), out),
+            _ => self.paint_line("2", &format!("{}{notice}", self.time(wall)), out),
+        }
+    }
+
+    fn end_of_message(&self, out: &mut String) {
         if self.look.bell {
             out.push('\x07');
         }
@@ -275,7 +305,7 @@ impl Painter {
     }
 
     fn style(&self, style: &str, text: &str, out: &mut String) {
-        if !self.look.colour || text.is_empty() {
+        if !self.look.colour || text.is_empty() || style.is_empty() {
             return out.push_str(text);
         }
         out.extend(["\x1b[", style, "m", text, "\x1b[0m"]);
@@ -306,7 +336,7 @@ fn colour_of(name: &str) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::name::{GroupName, Text, UserName};
+    use crate::wire::name::GroupName;
     use crate::wire::{News, Readers};
 
     fn look(colour: bool, times: bool) -> Look {

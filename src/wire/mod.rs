@@ -7,6 +7,7 @@ pub mod control;
 pub mod datagram;
 pub mod line;
 pub mod name;
+pub mod peer;
 pub mod text;
 pub mod time;
 

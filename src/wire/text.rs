@@ -344,7 +344,7 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
 
 /// A name of a user, group or file at the start of a line. `hans:` and `[02/03/26` are legal names, and unquoted they would
 /// make the line look like something that hans said, or like a stored message.
-struct First<'a>(&'a str);
+pub(crate) struct First<'a>(pub(crate) &'a str);
 
 /// Whether a name begins like a stored message, or as if it were quoted.
 fn begins_oddly(name: &str) -> bool {

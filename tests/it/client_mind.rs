@@ -16,21 +16,34 @@
 //! output closed         nobody takes the output; with words: why it cannot be written
 //! memory S hans 7       an earlier run has shown hans of the store S everything up to 7
 //! +20s, +200ms          time passes
+//! no port WHY           from now on, nobody else can connect
+//! in1 from 192.0.2.7    another client connects; in2 and so on
+//! in1> hello luke hans private 7 abc   it says who dials whom, what for, with which ticket and secret
+//! in1> answer           it proves to have that secret; `forged`: it does not
+//! out1 up               who was dialled is there
+//! out1> proof abc       it proves to have the secret; `forged`
+//! in1> text hi, in1> bye, in1> garbage
+//! in1 ends, in1 full    the connection is gone; its last text was not taken
 //! ```
 //!
 //! What follows (checked): `connect`, `disconnect`, `server< line`, `screen< line`, `ask name`,
 //! `recall` and `remember` with store, user and number, `here user`, `gone user`, `nobody here`,
 //! `in group friends`, `not in group friends`, `mode general` and the like (the prompt),
+//! `dial out1 address`, `in1< frame`, `in1 is private with luke`, `hang up in1`, `partner luke`, `no partner luke`,
 //! and `end` with exit code, error and hint.
 
 use std::collections::HashMap;
 
+use chinwag::client::state::handshake::{Acceptor, Dialler};
 use chinwag::client::state::{
-    Effect, End, Errand, Event, OUTAGE_MAX, PAUSES, PENDING_MAX, PING_EVERY, Question, Reader, Rules, SILENCE_MAX,
-    Shown, State, TYPED_BYTES_MAX,
+    Effect, End, Errand, Event, OUTAGE_MAX, PAUSES, PENDING_MAX, PING_EVERY, PeerEvent, PeerId, Question, Reader,
+    Rules, SILENCE_MAX, Shown, State, TYPED_BYTES_MAX,
 };
+use chinwag::wire::name::UserName;
+use chinwag::wire::peer::{Frame, Hello};
 use chinwag::wire::text::Speller;
 use chinwag::wire::time::Moment;
+use chinwag::wire::{Purpose, Ticket};
 use jiff::tz::TimeZone;
 
 use crate::play::{self, Language, Play, Stage, millis};
@@ -51,6 +64,8 @@ enum Act {
     CloseOutput(Option<String>),
     Memory(String, u64),
     Pass(i64),
+    NoPort(String),
+    Peer(PeerId, String),
 }
 
 /// The language of these plays; what there is to set up stands in their acts.
@@ -69,6 +84,9 @@ impl Language for Runs {
     fn act(line: &str) -> Option<Act> {
         if let Some(millis) = millis(line) {
             return Some(Act::Pass(millis));
+        }
+        if let Some((peer, rest)) = peer_act(line) {
+            return Some(Act::Peer(peer, rest.to_owned()));
         }
         // The words that say what is done, and what it is done with.
         let after = |words: &str| {
@@ -90,12 +108,46 @@ impl Language for Runs {
             .or_else(|| after("ctrl-c").map(|_| Act::Interrupt))
             .or_else(|| after("displayed").map(Act::Display))
             .or_else(|| after("output closed").map(Act::CloseOutput))
+            .or_else(|| word_after("no port").map(Act::NoPort))
             .or_else(|| {
                 let words = word_after("memory")?;
                 let (reader, number) = words.rsplit_once(' ')?;
                 Some(Act::Memory(reader.to_owned(), number.parse().expect("a number")))
             })
     }
+}
+
+/// Which connection to another client an act is about.
+fn peer_act(line: &str) -> Option<(PeerId, &str)> {
+    let end = line.find([' ', '>'])?;
+    let (word, rest) = line.split_at(end);
+    let number = |prefix| word.strip_prefix(prefix)?.parse().ok();
+    let peer = number("in").map(PeerId::Accepted).or_else(|| number("out").map(PeerId::Dialled))?;
+    Some((peer, rest.strip_prefix('>').unwrap_or(rest).trim_start()))
+}
+
+fn spell_peer(peer: PeerId) -> String {
+    match peer {
+        PeerId::Accepted(number) => format!("in{number}"),
+        PeerId::Dialled(number) => format!("out{number}"),
+    }
+}
+
+fn spell_frame(frame: &Frame) -> String {
+    match frame {
+        Frame::Hello(Hello { purpose, from, to, ticket, .. }) => {
+            format!("hello {from} {to} {purpose:?} {ticket}").replace("Private", "private")
+        }
+        Frame::Proof { .. } => "proof".to_owned(),
+        Frame::Answer { .. } => "answer".to_owned(),
+        Frame::Text(text) => format!("text {text}"),
+        Frame::Bye => "bye".to_owned(),
+        frame => format!("{frame:?}"),
+    }
+}
+
+fn user(word: &str) -> UserName {
+    UserName::parse(word).expect("a name")
 }
 
 fn rules(kind: &str) -> Rules {
@@ -118,12 +170,32 @@ struct Mind {
     memory: HashMap<String, u64>,
     shown: Vec<(u64, String)>,
     seen: Vec<String>,
+    port: Result<u16, String>,
+    peers: HashMap<PeerId, Peer>,
+}
+
+/// The other side of a connection to another client.
+#[derive(Default)]
+struct Peer {
+    /// As it has dialled.
+    dialler: Option<Dialler>,
+    /// What the client said last.
+    last: Option<Frame>,
+    hello: Option<Hello>,
 }
 
 impl Mind {
     fn new() -> Self {
         let state = State::new(rules("person"), Moment { elapsed: 0, wall: 0 });
-        Self { state, now: 0, memory: HashMap::new(), shown: Vec::new(), seen: Vec::new() }
+        Self {
+            state,
+            now: 0,
+            memory: HashMap::new(),
+            shown: Vec::new(),
+            seen: Vec::new(),
+            port: Ok(4711),
+            peers: HashMap::new(),
+        }
     }
 
     /// Performs an act that is written as in a transcript.
@@ -162,6 +234,23 @@ impl Mind {
                 _ => format!("end {}: {error} ({hint})", code as u8),
             },
             Effect::Show(mark, shown) => return self.show(mark, &shown),
+            Effect::Listen => return self.tell(Event::Listening(self.port.clone())),
+            Effect::Dial(peer, at) => format!("dial {} {at}", spell_peer(peer)),
+            Effect::Tell(peer, frame) => {
+                let line = format!("{}< {}", spell_peer(peer), spell_frame(&frame));
+                let known = self.peers.entry(peer).or_default();
+                if let Frame::Hello(hello) = &frame {
+                    known.hello = Some(hello.clone());
+                }
+                known.last = Some(frame);
+                line
+            }
+            Effect::Proven(peer, user, purpose) => {
+                format!("{} is {purpose:?} with {user}", spell_peer(peer)).replace("Private", "private")
+            }
+            Effect::HangUp(peer) => format!("hang up {}", spell_peer(peer)),
+            Effect::Partner(user, true) => format!("partner {user}"),
+            Effect::Partner(user, false) => format!("no partner {user}"),
             Effect::Remember(reader, number) => {
                 self.memory.insert(spell(&reader), number);
                 format!("remember {} {number}", spell(&reader))
@@ -186,6 +275,7 @@ impl Mind {
             Shown::Lost(why) => format!("(connection lost: {why})"),
             Shown::Back(millis) => format!("(connected again after {millis} ms)"),
             Shown::PasswordAgain => "(log in again)".to_owned(),
+            Shown::Peer(notice, _) => notice.to_string(),
         };
         for line in text.lines() {
             self.shown.push((mark, line.to_owned()));
@@ -199,6 +289,47 @@ impl Mind {
         self.hear("ask password");
         self.hear("welcome hans 5 a");
         self.seen.clear();
+    }
+
+    /// Another client does something.
+    fn peer(&mut self, peer: PeerId, act: &str) {
+        let known = self.peers.entry(peer).or_default();
+        let words: Vec<&str> = act.split(' ').collect();
+        let event = match &words[..] {
+            ["from", ip] => PeerEvent::Open(ip.parse().expect("an address"), [1; 16]),
+            ["up"] => PeerEvent::Open([127, 0, 0, 1].into(), [2; 16]),
+            ["ends"] => PeerEvent::Ended,
+            ["full"] => PeerEvent::Full,
+            ["garbage"] => PeerEvent::Garbage,
+            ["bye"] => PeerEvent::Heard(Frame::Bye),
+            ["forged"] => PeerEvent::Heard(match &known.last {
+                Some(Frame::Hello(_)) => Frame::Proof { nonce: [4; 16], mac: [5; 32] },
+                _ => Frame::Answer { mac: [5; 32] },
+            }),
+            ["hello", from, to, purpose, number, secret] => {
+                let secret = u128::from_str_radix(secret, 16).expect("a secret");
+                let ticket = Ticket { number: number.parse().expect("a number"), secret };
+                let purpose = if *purpose == "file" { Purpose::File } else { Purpose::Private };
+                let dialler = Dialler::new(purpose, user(from), user(to), ticket, [3; 16]);
+                let hello = dialler.hello();
+                known.dialler = Some(dialler);
+                PeerEvent::Heard(hello)
+            }
+            ["answer"] => {
+                let (dialler, proof) =
+                    (known.dialler.as_ref().expect("a hello"), known.last.as_ref().expect("a proof"));
+                PeerEvent::Heard(dialler.check(proof).expect("the proof is right"))
+            }
+            ["proof", secret] => {
+                let hello = known.hello.clone().expect("a hello");
+                let secret = u128::from_str_radix(secret, 16).expect("a secret");
+                let ticket = Ticket { number: hello.ticket, secret };
+                PeerEvent::Heard(Acceptor::new(hello, ticket, [4; 16]).proof())
+            }
+            ["text", ..] => PeerEvent::Heard(Frame::Text(act["text ".len()..].to_owned())),
+            _ => panic!("what does another client do? {act}"),
+        };
+        self.tell(Event::Peer(peer, event));
     }
 
     /// Moves the clock, stopping wherever the mind wants to be woken.
@@ -243,6 +374,8 @@ impl Stage<Act> for Mind {
             Act::CloseOutput(why) => self.tell(Event::OutputClosed(why.clone())),
             Act::Memory(reader, number) => drop(self.memory.insert(reader.clone(), *number)),
             Act::Pass(millis) => self.pass(*millis),
+            Act::NoPort(why) => self.port = Err(why.clone()),
+            Act::Peer(peer, act) => self.peer(*peer, act),
         }
         fold(std::mem::take(&mut self.seen))
     }

@@ -682,7 +682,14 @@ impl World {
                 mind::Effect::Present(..)
                 | mind::Effect::NobodyPresent
                 | mind::Effect::Member(..)
-                | mind::Effect::Mode(..) => {}
+                | mind::Effect::Mode(..)
+                | mind::Effect::Partner(..) => {}
+                // No other client can be dialled in this world.
+                mind::Effect::Listen
+                | mind::Effect::Dial(..)
+                | mind::Effect::Tell(..)
+                | mind::Effect::Proven(..)
+                | mind::Effect::HangUp(..) => {}
                 mind::Effect::End(end) => {
                     program.ended = true;
                     if let Some(seen) = &mut self.seen {

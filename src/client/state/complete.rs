@@ -18,11 +18,19 @@ pub struct Known {
     pub users: BTreeSet<UserName>,
     /// The groups one is in.
     pub groups: BTreeSet<GroupName>,
+    /// With whom there is a private session.
+    pub partners: BTreeSet<UserName>,
 }
 
 impl Default for Known {
     fn default() -> Self {
-        Self { mode: Mode::Command, last_group: None, users: BTreeSet::new(), groups: BTreeSet::new() }
+        Self {
+            mode: Mode::Command,
+            last_group: None,
+            users: BTreeSet::new(),
+            groups: BTreeSet::new(),
+            partners: BTreeSet::new(),
+        }
     }
 }
 
@@ -42,6 +50,15 @@ impl Known {
             self.groups.insert(group)
         } else {
             self.groups.remove(&group)
+        };
+    }
+
+    /// There is a private session with somebody, or no more.
+    pub fn partner(&mut self, user: UserName, is_one: bool) {
+        if is_one {
+            self.partners.insert(user)
+        } else {
+            self.partners.remove(&user)
         };
     }
 
@@ -101,6 +118,10 @@ impl Known {
             Some(argument) => *argument,
             None => return Vec::new(),
         };
+        // With whom there is a session, rather than everybody who is here.
+        if at == 0 && (command.name == "stopprivate" || (command.name == "private" && !self.partners.is_empty())) {
+            return self.partners.iter().map(|user| user.as_str().to_owned()).collect();
+        }
         let mut names = self.names(argument);
         // This one may be left out.
         if argument == "[group]" {

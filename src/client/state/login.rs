@@ -166,6 +166,7 @@ impl State {
     /// The token is not accepted: `ask name` follows, and the password is needed.
     fn not_resumed(&mut self) {
         self.pass = None;
+        self.forget_requests();
         let is_logout = |pending: &Pending| self.talk.request(&pending.text) == Some(Request::Logout);
         let only_logout = self.pending.len() == 1 && self.pending.iter().all(is_logout);
         if only_logout {

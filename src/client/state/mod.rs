@@ -7,21 +7,30 @@
 pub mod complete;
 pub mod direct;
 mod ending;
+pub mod handshake;
 mod login;
 mod modes;
+mod peers;
+mod private;
 mod talk;
 pub mod told;
 pub mod udp;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 
 pub use ending::{Code, End};
 
 use crate::wire::control::{self, Say};
 use crate::wire::name::{GroupName, UserName};
+use crate::wire::peer::Frame;
 use crate::wire::time::Moment;
-use crate::wire::{self, Mode, Notice, Pass};
+use crate::wire::{self, Mode, Notice, Pass, Purpose};
 use modes::Talk;
+use peers::Peers;
+pub use peers::{ANNOUNCED_MAX, PROOF_MAX, PeerEvent, PeerId, REFUSED_EVERY, UNPROVEN_MAX};
+use private::Private;
+pub use private::{ALIVE_EVERY, Hindrance, PeerNotice, SESSIONS_MAX};
 use talk::Pending;
 pub use talk::{PENDING_MAX, TYPED_BYTES_MAX};
 
@@ -52,6 +61,10 @@ pub enum Event<'a> {
     Displayed(u64),
     /// Nobody takes the output any more, or it cannot be written, and why.
     OutputClosed(Option<String>),
+    /// Other clients can connect to this port; or they cannot, and why.
+    Listening(Result<u16, String>),
+    /// Something happened on a connection to another client.
+    Peer(PeerId, PeerEvent),
     /// The time of [`State::deadline`] has come.
     Tick,
 }
@@ -81,6 +94,20 @@ pub enum Effect {
     Member(GroupName, bool),
     /// What lines mean from now on; in group mode also the group last used.
     Mode(Mode, Option<GroupName>),
+    /// Let other clients connect, at the address that this one has on the connection to the
+    /// server: [`Event::Listening`] follows.
+    Listen,
+    /// Connect to another client.
+    Dial(PeerId, SocketAddr),
+    /// Say this to it; in the handshake also wait for its answer.
+    Tell(PeerId, Frame),
+    /// Both sides have proven who they are: the connection is a private session from now on, or
+    /// one for files. That is a matter of [`crate::client`] alone.
+    Proven(PeerId, UserName, Purpose),
+    /// Close it when all is said. What still comes is heard; [`PeerEvent::Ended`] may follow.
+    HangUp(PeerId),
+    /// Offer this user for completion where a private session is meant, or no more.
+    Partner(UserName, bool),
     /// Show what is left, then end the program.
     End(End),
 }
@@ -118,6 +145,8 @@ pub enum Shown {
     Back(i64),
     /// The session could not be resumed: the password is needed again.
     PasswordAgain,
+    /// What happens between this client and others, and when, in milliseconds since 1970.
+    Peer(PeerNotice, i64),
 }
 
 /// How the program was started.
@@ -239,6 +268,10 @@ pub struct State {
     /// The names that come are the first page of a list.
     first_page: bool,
     errand_end: Option<End>,
+
+    // Other clients.
+    peers: Peers,
+    private: Private,
 }
 
 /// Whether all that the server had to say before a ping has come.
@@ -316,6 +349,8 @@ impl State {
             groups: BTreeSet::new(),
             first_page: true,
             errand_end: None,
+            peers: Peers::default(),
+            private: Private::default(),
         }
     }
 
@@ -335,7 +370,7 @@ impl State {
         let pause = if let Phase::Pausing(until) = self.phase { Some(until) } else { None };
         let silence = self.waiting_since.map(|since| since + SILENCE_MAX);
         let leaving = self.leaving.map(|(until, _)| until);
-        [pause, silence, leaving, self.next_ping].into_iter().flatten().min()
+        [pause, silence, leaving, self.next_ping, self.peers.deadline()].into_iter().flatten().min()
     }
 
     fn decide(&mut self, event: Event<'_>) {
@@ -353,6 +388,9 @@ impl State {
             Event::Displayed(mark) => self.displayed(mark),
             Event::OutputClosed(None) => self.end(End::ok()),
             Event::OutputClosed(Some(why)) => self.end(End::no_output(&why)),
+            Event::Listening(Ok(port)) => self.say(Say::Port(port)),
+            Event::Listening(Err(why)) => self.show_peer(PeerNotice::NotListening(why)),
+            Event::Peer(peer, event) => self.hear_peer(peer, event),
             Event::Tick => self.tick(),
         }
     }
@@ -377,6 +415,7 @@ impl State {
             self.phase = Phase::Connecting;
             self.effects.push(Effect::Connect);
         }
+        self.look_after_peers();
     }
 
     fn hear(&mut self, line: &[u8]) {
@@ -453,6 +492,7 @@ impl State {
 
     fn end(&mut self, end: End) {
         self.phase = Phase::Ended;
+        self.end_private();
         (self.waiting_since, self.next_ping, self.leaving) = (None, None, None);
         self.effects.push(Effect::End(end));
     }

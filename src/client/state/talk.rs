@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::modes::{MODES_MAX, NO_QUESTION, Talk};
+use super::private::Outcome;
 use super::{Code, Effect, End, FAREWELL_MAX, Fence, PAUSES, PING_EVERY, Phase, Question, Shown, State};
-use crate::wire::command::is_blank;
+use crate::wire::command::{BLANKS, first_word, is_blank};
 use crate::wire::control::Say;
 use crate::wire::line::{self, LINE_BYTES_MAX};
 use crate::wire::name::{GroupName, UserName};
@@ -26,14 +27,29 @@ pub(super) struct Pending {
     pub(super) text: String,
     /// It only leads back to where an earlier session was: its answers are not shown.
     quiet: bool,
+    /// The client may carry it out itself: that shows when all before it are answered.
+    own: bool,
+    /// It has made a connection to another client.
+    tried: bool,
+    /// It was sent on this connection.
+    sent: bool,
 }
+
+/// Commands that the client carries out, at least sometimes.
+const OWN: [&str; 3] = ["startprivate", "private", "stopprivate"];
 
 /// Leaves the server, whatever the mode.
 const LOG_OUT: &str = "/logout";
 
 impl Pending {
+    fn new(count: u64, text: String) -> Self {
+        let (word, _) = first_word(text.trim_start_matches(BLANKS));
+        let own = OWN.contains(&word.strip_prefix('/').unwrap_or(word));
+        Self { tag: None, count, text, quiet: false, own, tried: false, sent: false }
+    }
+
     fn quiet(text: String) -> Self {
-        Self { tag: None, count: 0, text, quiet: true }
+        Self { quiet: true, ..Self::new(0, text) }
     }
 }
 
@@ -61,12 +77,17 @@ impl State {
         }
         let first = self.user.is_none();
         self.user = Some(user);
+        self.pending.iter_mut().for_each(|pending| pending.sent = false);
+        if self.rules.errand.is_none() {
+            self.effects.push(Effect::Listen);
+            self.ask_again_for_private();
+        }
         if is_back && (self.talk != Talk::default() || self.changes_session()) {
             // The session may be another one: its mode comes before the answer.
             self.returning = Some(Mode::Command);
             self.say_and_wait(Say::Ping);
         } else {
-            self.send_all();
+            self.send_lines();
         }
         match &self.rules.errand {
             Some(errand) if first => {
@@ -77,15 +98,59 @@ impl State {
             None if first && self.rules.chat => self.queue(0, "/general".to_owned()),
             None => {}
         }
-        if self.rules.errand.is_none() {
-            self.ask_lines();
-        }
+        self.ask_lines();
         self.log_out_when_done();
     }
 
-    fn send_all(&mut self) {
-        for at in 0..self.pending.len() {
-            self.send_pending(at);
+    /// Sends the lines whose turn has come, or carries them out here. One that may be the
+    /// client's own waits until all before it are answered, and all behind it wait too.
+    fn send_lines(&mut self) {
+        let mut at = 0;
+        while let Some(pending) = self.pending.get(at) {
+            if pending.own {
+                if at > 0 || !self.carry_out_first() {
+                    return;
+                }
+            } else {
+                if !pending.sent && self.phase == Phase::Online {
+                    self.send_pending(at);
+                }
+                at += 1;
+            }
+        }
+    }
+
+    /// Carries out the first line, or finds that it is one for the server. False if it waits.
+    fn carry_out_first(&mut self) -> bool {
+        let Some(first) = self.pending.front() else { return false };
+        let (text, tried) = (first.text.clone(), first.tried);
+        let outcome = match self.talk.request(&text) {
+            Some(request) => self.carry_out_private(request, tried),
+            None => Outcome::ForServer,
+        };
+        match (outcome, self.pending.front_mut()) {
+            (Outcome::ForServer, Some(first)) => first.own = false,
+            (Outcome::Done, Some(_)) => {
+                let count = self.pending.pop_front().map_or(0, |first| first.count);
+                if count > 0 {
+                    self.put(Shown::Done(count));
+                }
+                self.ask_lines();
+            }
+            (outcome, Some(first)) => {
+                first.tried |= outcome == Outcome::Tries;
+                return false;
+            }
+            (_, None) => {}
+        }
+        true
+    }
+
+    /// Something has come that a line may have waited for.
+    pub(super) fn go_on_with_lines(&mut self) {
+        if self.returning.is_none() && self.user.is_some() {
+            self.send_lines();
+            self.log_out_when_done();
         }
     }
 
@@ -121,8 +186,7 @@ impl State {
             }
             self.pending = lines;
         }
-        self.send_all();
-        self.log_out_when_done();
+        self.go_on_with_lines();
     }
 
     pub(super) fn typed(&mut self, question: Question, line: &[u8]) {
@@ -177,9 +241,9 @@ impl State {
     }
 
     fn queue(&mut self, count: u64, text: String) {
-        self.pending.push_back(Pending { tag: None, count, text, quiet: false });
-        if self.phase == Phase::Online && self.returning.is_none() {
-            self.send_pending(self.pending.len() - 1);
+        self.pending.push_back(Pending::new(count, text));
+        if self.returning.is_none() {
+            self.send_lines();
         }
     }
 
@@ -189,6 +253,7 @@ impl State {
             self.tagged += 1;
             Tag { session: pass.session, line: self.tagged }
         });
+        pending.sent = true;
         self.effects.push(Effect::Send(Say::Typed { tag, line: &pending.text }.spell()));
     }
 
@@ -196,7 +261,8 @@ impl State {
     fn ask_lines(&mut self) {
         let resumed = matches!(self.phase, Phase::Online | Phase::Pausing(_) | Phase::Connecting | Phase::Greeting)
             || matches!(self.phase, Phase::Recalling | Phase::Trying { token: true });
-        if self.user.is_none() || !resumed || self.input_ended || self.leaving.is_some() {
+        let is_over = self.input_ended || self.leaving.is_some() || self.rules.errand.is_some();
+        if self.user.is_none() || !resumed || is_over {
             return;
         }
         // The prompt of a person tells the mode.
@@ -242,6 +308,8 @@ impl State {
         }
         if self.rules.person {
             self.leaving = Some((self.now.elapsed + FAREWELL_MAX, false));
+        } else if self.awaits_private() {
+            return;
         } else if self.fenced == Fence::None {
             self.fenced = Fence::Asked;
             return self.say_and_wait(Say::Ping);
@@ -256,6 +324,10 @@ impl State {
             return self.end(End::interrupted());
         }
         self.leaving = Some((self.now.elapsed + FAREWELL_MAX, true));
+        // Lines that wait for another client do not keep the user here.
+        if self.returning.is_none() {
+            self.pending.retain(|pending| pending.sent);
+        }
         self.queue(0, LOG_OUT.to_owned());
     }
 
@@ -286,7 +358,12 @@ impl State {
             Notice::Hello { .. } | Notice::AskName | Notice::AskPassword | Notice::Welcome { .. } => {
                 self.end(End::not_understood("a log-in after the log-in"));
             }
-            notice => self.show(notice),
+            notice => {
+                if let Some(notice) = self.hear_of_private(notice) {
+                    self.show(notice);
+                }
+                self.go_on_with_lines();
+            }
         }
     }
 
@@ -395,7 +472,7 @@ impl State {
             }
         }
         self.ask_lines();
-        self.log_out_when_done();
+        self.go_on_with_lines();
     }
 
     /// Follows an answered line to what the session is now.
@@ -483,10 +560,20 @@ impl State {
         }
     }
 
-    /// Whether the answers that come now are those to `whoelse`: answers keep the order of lines.
+    /// Whether the answers that come now are those to `whoelse`.
     fn is_whoelse(&self) -> bool {
-        let first = self.pending.iter().find(|pending| pending.tag.is_some());
-        first.is_some_and(|pending| self.talk.request(&pending.text) == Some(Request::WhoElse))
+        self.answered() == Some(Request::WhoElse)
+    }
+
+    /// Whether they are those to `startprivate`.
+    pub(super) fn is_startprivate(&self) -> bool {
+        matches!(self.answered(), Some(Request::StartPrivate { .. }))
+    }
+
+    /// What is being answered: answers keep the order of lines.
+    fn answered(&self) -> Option<Request<'_>> {
+        let first = self.pending.iter().find(|pending| pending.tag.is_some())?;
+        self.talk.request(&first.text)
     }
 
     fn present(&mut self, user: &UserName, here: bool) {

@@ -1,0 +1,337 @@
+//! Connections to other clients, dialled and accepted, until both sides have proven who they are.
+//! What follows on a proven one is told in `private`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use super::handshake::{Acceptor, Dialler, Expected};
+use super::private::PeerNotice;
+use super::{Effect, State};
+use crate::wire::name::UserName;
+use crate::wire::peer::{Frame, Hello, Nonce};
+use crate::wire::{Purpose, Ticket};
+
+/// Accepted connections on which nothing is proven; then the oldest of them is closed.
+pub const UNPROVEN_MAX: usize = 16;
+
+/// How long both sides may take to prove who they are, in milliseconds; then it is closed.
+pub const PROOF_MAX: i64 = 5_000;
+
+/// How long the server's word may be behind the one whom it announces, in milliseconds.
+pub const ANNOUNCED_MAX: i64 = 3_000;
+
+/// Between two lines about connections that were refused, in milliseconds; they are counted.
+pub const REFUSED_EVERY: i64 = 1_000;
+
+/// Names a connection to another client, and tells who has made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerId {
+    /// This client.
+    Dialled(u64),
+    /// The other one.
+    Accepted(u64),
+}
+
+/// Something that happened on a connection to another client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerEvent {
+    /// It is there, with this address at the other end; the random bytes are for its proof.
+    Open(IpAddr, Nonce),
+    /// The other side says this.
+    Heard(Frame),
+    /// The other side says what is no frame, or more than is read before a proof.
+    Garbage,
+    /// The last text waits behind so many others that it was not taken.
+    Full,
+    /// It has ended, or could not be had.
+    Ended,
+}
+
+/// What there is of one connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) stage: Stage,
+    /// Where the other side is.
+    ip: IpAddr,
+    /// When it is closed if nothing has been proven.
+    until: i64,
+}
+
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Dialled, and not yet there.
+    Dialling(Introduction),
+    /// Dialled: the proof of the other side is awaited.
+    Asking(Introduction, Dialler),
+    /// Accepted: the first word of the other side is awaited.
+    Silent(Nonce),
+    /// Its hello is not expected, and may be until then.
+    Unannounced(Nonce, Hello, i64),
+    /// Its hello was expected: its proof is awaited.
+    Answering(Acceptor, Ticket),
+    /// Both have proven who they are, at that time.
+    Proven(Purpose, UserName, i64),
+}
+
+/// Whom the server has introduced us to.
+#[derive(Debug, Clone)]
+pub(super) struct Introduction {
+    pub(super) user: UserName,
+    pub(super) ticket: Ticket,
+    pub(super) purpose: Purpose,
+}
+
+/// All connections to other clients.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    pub(super) links: BTreeMap<PeerId, Link>,
+    pub(super) expected: Expected,
+    dialled: u64,
+    /// Refused since the last line about it, the last of them from there.
+    refused: Option<(IpAddr, u32)>,
+    /// When there may be another line.
+    next_line: i64,
+}
+
+impl Peers {
+    /// When something has to be closed or told.
+    pub(super) fn deadline(&self) -> Option<i64> {
+        let links = self.links.values().filter_map(|link| match link.stage {
+            Stage::Proven(..) => None,
+            Stage::Unannounced(_, _, until) => Some(until.min(link.until)),
+            _ => Some(link.until),
+        });
+        links.chain(self.refused.map(|_| self.next_line)).min()
+    }
+
+    /// Whether `user` is being dialled for this purpose.
+    pub(super) fn is_dialling(&self, user: &UserName, purpose: Purpose) -> bool {
+        self.links.values().any(|link| match &link.stage {
+            Stage::Dialling(to) | Stage::Asking(to, _) => to.user == *user && to.purpose == purpose,
+            _ => false,
+        })
+    }
+
+    /// Whether a private session with `user`, or with anybody, is about to begin.
+    pub(super) fn is_meeting(&self, user: Option<&UserName>) -> bool {
+        let is_it = |with: &UserName| user.is_none_or(|user| user == with);
+        self.links.values().any(|link| match &link.stage {
+            Stage::Dialling(to) | Stage::Asking(to, _) => to.purpose == Purpose::Private && is_it(&to.user),
+            Stage::Answering(acceptor, _) => {
+                acceptor.hello().purpose == Purpose::Private && is_it(&acceptor.hello().from)
+            }
+            _ => false,
+        })
+    }
+}
+
+impl State {
+    /// Makes a connection to a user whom the server has introduced. What comes of it is told by
+    /// `proven` or `not_reached`.
+    pub(super) fn dial(&mut self, to: Introduction, at: SocketAddr) -> PeerId {
+        self.peers.dialled += 1;
+        let peer = PeerId::Dialled(self.peers.dialled);
+        let until = self.now.elapsed + PROOF_MAX;
+        self.peers.links.insert(peer, Link { stage: Stage::Dialling(to), ip: at.ip(), until });
+        self.effects.push(Effect::Dial(peer, at));
+        peer
+    }
+
+    /// Somebody may connect; perhaps he has already.
+    pub(super) fn expect(&mut self, user: UserName, ticket: Ticket, purpose: Purpose) {
+        self.peers.expected.add(self.now.elapsed, user, ticket, purpose);
+        self.answer_announced();
+    }
+
+    pub(super) fn hear_peer(&mut self, peer: PeerId, event: PeerEvent) {
+        match event {
+            PeerEvent::Open(ip, nonce) => self.peer_is_there(peer, ip, nonce),
+            PeerEvent::Heard(frame) => self.hear_frame(peer, frame),
+            PeerEvent::Garbage => self.hear_garbage(peer),
+            PeerEvent::Full => self.not_taken(peer),
+            PeerEvent::Ended => self.peer_has_ended(peer),
+        }
+    }
+
+    fn peer_is_there(&mut self, peer: PeerId, ip: IpAddr, nonce: Nonce) {
+        let Some(me) = self.user.clone() else { return self.hang_up(peer) };
+        match (peer, self.peers.links.get_mut(&peer)) {
+            (PeerId::Dialled(_), Some(link)) => {
+                let Stage::Dialling(to) = &link.stage else { return };
+                let dialler = Dialler::new(to.purpose, me, to.user.clone(), to.ticket, nonce);
+                self.effects.push(Effect::Tell(peer, dialler.hello()));
+                link.stage = Stage::Asking(to.clone(), dialler);
+            }
+            (PeerId::Accepted(_), None) => {
+                let until = self.now.elapsed + PROOF_MAX;
+                self.peers.links.insert(peer, Link { stage: Stage::Silent(nonce), ip, until });
+                let is_open = |(id, link): &(&PeerId, &Link)| {
+                    matches!(id, PeerId::Accepted(_)) && !matches!(link.stage, Stage::Proven(..))
+                };
+                let unproven = self.peers.links.iter().filter(is_open);
+                if unproven.clone().count() > UNPROVEN_MAX
+                    && let Some((&oldest, _)) = unproven.min_by_key(|(id, _)| **id)
+                {
+                    self.refuse(oldest);
+                }
+            }
+            _ => self.hang_up(peer),
+        }
+    }
+
+    fn hear_frame(&mut self, peer: PeerId, frame: Frame) {
+        let now = self.now.elapsed;
+        let Some(link) = self.peers.links.get_mut(&peer) else { return };
+        match (&link.stage, frame) {
+            (Stage::Asking(to, dialler), frame) => {
+                let to = to.clone();
+                match dialler.check(&frame) {
+                    Some(answer) => {
+                        self.effects.push(Effect::Tell(peer, answer));
+                        self.prove(peer, to.user, to.purpose);
+                    }
+                    None => self.fail_to_reach(peer, to),
+                }
+            }
+            (Stage::Silent(nonce), Frame::Hello(hello)) => {
+                link.stage = Stage::Unannounced(*nonce, hello, now + ANNOUNCED_MAX);
+                self.answer_announced();
+            }
+            (Stage::Answering(acceptor, ticket), frame) => {
+                let (is_right, hello, ticket) = (acceptor.check(&frame), acceptor.hello().clone(), *ticket);
+                if is_right && self.peers.expected.use_up(&hello.from, &ticket) {
+                    self.prove(peer, hello.from, hello.purpose);
+                } else {
+                    self.refuse(peer);
+                }
+            }
+            (Stage::Proven(Purpose::Private, user, _), frame) => {
+                let user = user.clone();
+                self.hear_private(peer, user, frame);
+            }
+            _ => self.hear_garbage(peer),
+        }
+    }
+
+    fn hear_garbage(&mut self, peer: PeerId) {
+        match self.peers.links.get(&peer).map(|link| &link.stage) {
+            Some(Stage::Silent(_) | Stage::Unannounced(..) | Stage::Answering(..)) => self.refuse(peer),
+            Some(_) => self.peer_has_ended(peer),
+            None => {}
+        }
+    }
+
+    /// Answers those who have said a hello that is expected by now.
+    fn answer_announced(&mut self) {
+        let Some(me) = self.user.clone() else { return };
+        let waiting = self.peers.links.iter().filter(|(_, link)| matches!(link.stage, Stage::Unannounced(..)));
+        for peer in waiting.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.answer(peer, &me);
+        }
+    }
+
+    fn answer(&mut self, peer: PeerId, me: &UserName) {
+        let Some(link) = self.peers.links.get(&peer) else { return };
+        let Stage::Unannounced(nonce, hello, _) = &link.stage else { return };
+        // Two who dial each other at once need one connection: that of the smaller name.
+        if hello.purpose == Purpose::Private && *me < hello.from && self.peers.is_dialling(&hello.from, hello.purpose) {
+            return;
+        }
+        if hello.purpose == Purpose::Private && *me < hello.from && self.has_just_begun(&hello.from) {
+            self.hang_up(peer);
+            self.peers.links.remove(&peer);
+            return;
+        }
+        let Some(ticket) = self.peers.expected.find(self.now.elapsed, hello, me) else { return };
+        let acceptor = Acceptor::new(hello.clone(), ticket, *nonce);
+        if hello.purpose == Purpose::Private && !self.has_room_for_private(&acceptor.hello().from) {
+            self.hang_up(peer);
+            self.peers.links.remove(&peer);
+            return;
+        }
+        self.effects.push(Effect::Tell(peer, acceptor.proof()));
+        if let Some(link) = self.peers.links.get_mut(&peer) {
+            link.stage = Stage::Answering(acceptor, ticket);
+        }
+    }
+
+    fn prove(&mut self, peer: PeerId, user: UserName, purpose: Purpose) {
+        if let Some(link) = self.peers.links.get_mut(&peer) {
+            link.stage = Stage::Proven(purpose, user.clone(), self.now.elapsed);
+        }
+        self.effects.push(Effect::Proven(peer, user.clone(), purpose));
+        match purpose {
+            Purpose::Private => self.private_is_there(peer, user),
+            Purpose::File => {}
+        }
+        // Who was left waiting meanwhile is in the way now, or may come.
+        self.answer_announced();
+        self.go_on_with_lines();
+    }
+
+    /// Closes what has taken too long, and tells what was refused meanwhile.
+    pub(super) fn look_after_peers(&mut self) {
+        let now = self.now.elapsed;
+        let late = |link: &Link| match link.stage {
+            Stage::Proven(..) => false,
+            Stage::Unannounced(_, _, until) => now >= until.min(link.until),
+            _ => now >= link.until,
+        };
+        let late: Vec<PeerId> = self.peers.links.iter().filter(|(_, link)| late(link)).map(|(peer, _)| *peer).collect();
+        for peer in late {
+            match self.peers.links.get(&peer).map(|link| &link.stage) {
+                Some(Stage::Dialling(to) | Stage::Asking(to, _)) => {
+                    let to = to.clone();
+                    self.fail_to_reach(peer, to);
+                }
+                _ => self.refuse(peer),
+            }
+        }
+        if now >= self.peers.next_line {
+            self.tell_refused();
+        }
+    }
+
+    fn peer_has_ended(&mut self, peer: PeerId) {
+        self.hang_up(peer);
+        let Some(link) = self.peers.links.remove(&peer) else { return };
+        match link.stage {
+            Stage::Dialling(to) | Stage::Asking(to, _) => self.fail_to_reach(peer, to),
+            Stage::Proven(Purpose::Private, user, _) => self.private_has_ended(peer, user, false),
+            // Who leaves before a word is proven was not refused by us.
+            _ => {}
+        }
+    }
+
+    fn fail_to_reach(&mut self, peer: PeerId, to: Introduction) {
+        self.hang_up(peer);
+        self.peers.links.remove(&peer);
+        match to.purpose {
+            Purpose::Private => self.private_not_reached(to.user),
+            Purpose::File => {}
+        }
+        self.answer_announced();
+        self.go_on_with_lines();
+    }
+
+    /// Closes a connection that nobody has announced.
+    fn refuse(&mut self, peer: PeerId) {
+        self.hang_up(peer);
+        let Some(link) = self.peers.links.remove(&peer) else { return };
+        let count = self.peers.refused.map_or(0, |(_, count)| count);
+        self.peers.refused = Some((link.ip, count + 1));
+        if self.now.elapsed >= self.peers.next_line {
+            self.tell_refused();
+        }
+    }
+
+    fn tell_refused(&mut self) {
+        let Some((from, count)) = self.peers.refused.take() else { return };
+        self.peers.next_line = self.now.elapsed + REFUSED_EVERY;
+        self.show_peer(PeerNotice::Unannounced { from, count });
+    }
+
+    pub(super) fn hang_up(&mut self, peer: PeerId) {
+        self.effects.push(Effect::HangUp(peer));
+    }
+}
