@@ -16,6 +16,7 @@ mod damage;
 mod dice;
 mod disk;
 mod guard;
+mod handshake;
 mod limits;
 mod notices;
 mod play;

@@ -15,6 +15,9 @@ use chinwag::wire::control::{self, Say};
 use chinwag::wire::datagram::{Answer, Ask, DATAGRAM_BYTES_MAX, Talk, group_name, group_place, room_name, user_name};
 use chinwag::wire::line::{LINE_BYTES_MAX, Line, LineCutter, text};
 use chinwag::wire::name::{FileName, GroupName, NAME_BYTES_MAX, NameError, PASSWORD_BYTES_MAX, Text, UserName};
+use chinwag::wire::peer::{
+    BadFrame, FRAME_BYTES_MAX, Frame, FrameReader, Hello, NoChunk, TEXT_BYTES_MAX, UNPROVEN_BYTES_MAX,
+};
 use chinwag::wire::text::Speller;
 use chinwag::wire::{Ago, Letter, Notice, Pass, Purpose, Refusal, Request, Road, Scope, Tag, Ticket, WhyNot};
 use jiff::tz::TimeZone;
@@ -190,6 +193,92 @@ fn file_names_of_any_characters() {
         assert!(word.len() <= 255 && !word.starts_with('.') && !word.to_lowercase().ends_with(".part"));
         assert!(!word.contains(|c: char| is_harmful(c) || c.is_whitespace() || c == '/' || c == '\\'));
     });
+}
+
+// Frames.
+
+fn frames() -> Vec<Vec<u8>> {
+    let name = |word| UserName::parse(word).expect("a name");
+    let ticket = Ticket { number: u64::MAX, secret: 7 };
+    let file = FileName::parse("gr\u{fc}ezi.bin").expect("a name");
+    let frames = [
+        Frame::Hello(Hello::new(Purpose::Private, name("hans"), name("luke"), &ticket, [1; 16])),
+        Frame::Hello(Hello::new(Purpose::File, name(&"~".repeat(NAME_BYTES_MAX)), name("y"), &ticket, [255; 16])),
+        Frame::Proof { nonce: [2; 16], mac: [3; 32] },
+        Frame::Answer { mac: [4; 32] },
+        Frame::Text("gr\u{fc}ezi \x1b[2J".to_owned()),
+        Frame::Bye,
+        Frame::Want { file, chunk: 65_535 },
+        Frame::Chunk { chunk: 3, bytes: 70_000 },
+        Frame::No { chunk: 3, why: NoChunk::Missing },
+        Frame::No { chunk: 3, why: NoChunk::Busy },
+    ];
+    let mut corpus: Vec<Vec<u8>> = frames.iter().map(Frame::bytes).collect();
+    corpus.push(corpus.concat());
+    corpus.push(Frame::Text("x".repeat(TEXT_BYTES_MAX)).bytes());
+    corpus.push(Frame::Text("x".repeat(TEXT_BYTES_MAX + 1)).bytes());
+    corpus
+}
+
+/// All frames in `portions`, and whether a bad one came behind them.
+fn cut_frames<'a>(is_proven: bool, portions: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Frame>, bool) {
+    let mut reader = FrameReader::default();
+    if is_proven {
+        reader.proven();
+    }
+    let mut frames = Vec::new();
+    for portion in portions {
+        reader.push(portion);
+        loop {
+            match reader.next_frame() {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break,
+                Err(BadFrame) => return (frames, true),
+            }
+        }
+    }
+    (frames, false)
+}
+
+#[test]
+fn frames_of_any_bytes() {
+    torture(INPUTS, &frames(), |input| {
+        for (is_proven, max) in [(false, UNPROVEN_BYTES_MAX), (true, FRAME_BYTES_MAX)] {
+            let (frames, _) = cut_frames(is_proven, [input]);
+            let mut at = 0;
+            for frame in frames {
+                let spelled = frame.bytes();
+                assert!(spelled.len() <= max + 4);
+                assert_eq!(input.get(at..at + spelled.len()), Some(&*spelled), "not what was said");
+                at += spelled.len();
+            }
+        }
+    });
+}
+
+#[test]
+fn frames_do_not_depend_on_how_they_arrive() {
+    torture(FEWER_INPUTS, &frames(), |input| {
+        let whole = cut_frames(true, [input]);
+        assert_eq!(whole, cut_frames(true, input.chunks(1)), "another result byte by byte");
+        let mut dice = Dice::new(u64::from(crc32fast::hash(input)));
+        let mut rest = input;
+        let portions = std::iter::from_fn(|| {
+            let (portion, after) = rest.split_at(1 + dice.roll(rest.len().max(1)).min(rest.len().checked_sub(1)?));
+            rest = after;
+            Some(portion)
+        });
+        assert_eq!(whole, cut_frames(true, portions), "another result in portions");
+    });
+}
+
+#[test]
+fn a_frame_takes_no_memory_before_it_has_come() {
+    for length in [u32::MAX, 1 << 30, 16 * 1024, 1] {
+        let head = [&length.to_be_bytes()[..], &[4]].concat();
+        let used = measure(|| drop(cut_frames(true, [&*head])));
+        assert!(used.bytes_max <= 1024, "{} bytes for a length of {length}", used.bytes_max);
+    }
 }
 
 // Control lines.
