@@ -29,7 +29,7 @@
 //! What follows (checked): `connect`, `disconnect`, `server< line`, `screen< line`, `ask name`,
 //! `recall` and `remember` with store, user and number, `here user`, `gone user`, `nobody here`,
 //! `in group friends`, `not in group friends`, `mode general` and the like (the prompt),
-//! `dial out1 address`, `in1< frame`, `in1 is private with luke`, `hang up in1`, `partner luke`, `no partner luke`,
+//! `dial out1 address`, `in1< frame`, `session with luke: in1`, `hang up in1`, `partner luke`, `no partner luke`,
 //! and `end` with exit code, error and hint.
 
 use std::collections::HashMap;
@@ -246,7 +246,8 @@ impl Mind {
                 line
             }
             Effect::Proven(peer, user, purpose) => {
-                format!("{} is {purpose:?} with {user}", spell_peer(peer)).replace("Private", "private")
+                let purpose = if purpose == Purpose::Private { "session" } else { "files" };
+                format!("{purpose} with {user}: {}", spell_peer(peer))
             }
             Effect::HangUp(peer) => format!("hang up {}", spell_peer(peer)),
             Effect::Partner(user, true) => format!("partner {user}"),
@@ -423,6 +424,13 @@ transcripts! {
     no_reconnect
     outage
     output_closed
+    private_accept
+    private_address
+    private_at_once
+    private_ends
+    private_in_a_pipe
+    private_outage
+    private_start
     resend
     resume_changes_mode
     resume_in_a_mode

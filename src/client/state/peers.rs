@@ -293,24 +293,23 @@ impl State {
     }
 
     fn peer_has_ended(&mut self, peer: PeerId) {
-        self.hang_up(peer);
-        let Some(link) = self.peers.links.remove(&peer) else { return };
-        match link.stage {
-            Stage::Dialling(to) | Stage::Asking(to, _) => self.fail_to_reach(peer, to),
-            Stage::Proven(Purpose::Private, user, _) => self.private_has_ended(peer, user, false),
-            // Who leaves before a word is proven was not refused by us.
+        match self.peers.links.remove(&peer).map(|link| link.stage) {
+            Some(Stage::Dialling(to) | Stage::Asking(to, _)) => return self.fail_to_reach(peer, to),
+            Some(Stage::Proven(Purpose::Private, user, _)) => self.private_has_ended(peer, user, false),
+            // Who leaves before he has proven anything was not refused by us.
             _ => {}
         }
+        self.hang_up(peer);
     }
 
     fn fail_to_reach(&mut self, peer: PeerId, to: Introduction) {
         self.hang_up(peer);
         self.peers.links.remove(&peer);
+        self.answer_announced();
         match to.purpose {
             Purpose::Private => self.private_not_reached(to.user),
             Purpose::File => {}
         }
-        self.answer_announced();
         self.go_on_with_lines();
     }
 
