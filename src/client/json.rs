@@ -201,9 +201,10 @@ fn of_notice(notice: &Notice) -> Option<String> {
         | Notice::Denied(user)
         | Notice::NewUser(user) => object.text("user", user.as_str()).close(),
         Notice::WrongPassword { tries } => object.value("tries", *tries).close(),
-        Notice::JustLocked { seconds } | Notice::StillLocked { seconds } | Notice::TimedOut { seconds } => {
-            object.value("seconds", *seconds).close()
-        }
+        Notice::JustLocked { seconds }
+        | Notice::StillLocked { seconds }
+        | Notice::TimedOut { seconds }
+        | Notice::FellSilent { seconds } => object.value("seconds", *seconds).close(),
         Notice::Refused(_) => object.text("reason", words.next()?).text("text", &in_words(notice)).close(),
         Notice::Help(command) => object.text("command", command.name).text("text", &in_words(notice)).close(),
         Notice::HelpAll => object.text("text", &in_words(notice)).close(),

@@ -18,15 +18,18 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use socket2::SockRef;
 
+use super::exchange::Frames;
 use super::flusher::{Flusher, Piece};
 use super::ids::{ConnId, IdMap};
 use super::outbox::{self, Outbox, Sent};
+use super::push::{Posts, Word};
 use super::session::{Chunk, Connection, End};
-use super::state::{Effect, Event, Parting, State};
+use super::state::{Effect, Event, Outcome, Parting, State};
 use super::store::{Job, Report};
 use crate::clock::Clock;
 use crate::wire::Notice;
 use crate::wire::control;
+use crate::wire::framed::{self, Answer};
 use crate::wire::line::{Line, LineCutter};
 use crate::wire::text::Speller;
 use crate::wire::time::Moment;
@@ -74,6 +77,12 @@ pub(super) enum Input {
     Flushed(ConnId, bool),
     /// The store has done its job.
     Stored(Report),
+    /// A framed client asks something, on a connection of its own, and waits for the answer.
+    Asked { conn: ConnId, peer: IpAddr, frames: Frames, reply: Sender<Answer> },
+    /// That connection is gone in the middle of a log-in.
+    Hung(ConnId),
+    /// A push has come to its end.
+    Pushed { conn: ConnId, number: Option<u64>, outcome: Outcome },
     /// The server must stop.
     Stop,
 }
@@ -147,6 +156,7 @@ pub(super) struct Hub {
     pub(super) inputs: Receiver<Input>,
     pub(super) flusher: Flusher,
     pub(super) store: StoreLink,
+    pub(super) posts: Posts,
     pub(super) desk: Desk,
 }
 
@@ -181,6 +191,8 @@ pub(super) struct Desk {
     linger_limits: VecDeque<(i64, ConnId)>,
     /// When a stop must be over.
     stop_at: Option<i64>,
+    /// Who waits for the answer to a framed request.
+    asker: Option<(ConnId, Sender<Answer>)>,
 }
 
 impl StoreLink {
@@ -226,7 +238,7 @@ impl Hub {
 
     /// Waits for one input, unless there is work left, and takes what else is there.
     fn take_inputs(&mut self) {
-        let first = if self.desk.turns.is_empty() && self.desk.touched.is_empty() && self.desk.parting.is_empty() {
+        let first = if self.desk.turns.is_empty() && self.is_idle() {
             self.inputs.recv_deadline(self.clock.at(self.deadline())).ok()
         } else {
             self.inputs.try_recv().ok()
@@ -243,11 +255,17 @@ impl Hub {
         }
     }
 
+    /// Whether nothing is left to be done without a further input.
+    fn is_idle(&self) -> bool {
+        self.desk.touched.is_empty() && self.desk.parting.is_empty() && !self.posts.is_touched()
+    }
+
     fn deadline(&self) -> i64 {
         let front = |limits: &VecDeque<(i64, ConnId)>| limits.front().map(|&(at, _)| at);
         [
             self.state.deadline(),
             self.store.deadline(),
+            self.posts.deadline(),
             front(&self.desk.flush_limits),
             front(&self.desk.cut_limits),
             front(&self.desk.linger_limits),
@@ -293,6 +311,15 @@ impl Hub {
             }
             Input::Flushed(conn, ok) => self.flushed(conn, ok),
             Input::Stored(report) => self.stored(report),
+            Input::Asked { conn, peer, frames, reply } => {
+                self.desk.asker = Some((conn, reply));
+                self.decide(Event::Asked(conn, peer, frames.as_ask()));
+            }
+            Input::Hung(conn) => self.decide(Event::Hung(conn)),
+            Input::Pushed { conn, number, outcome } => {
+                self.posts.reported(conn, outcome);
+                self.decide(Event::Pushed { conn, number, outcome });
+            }
             Input::Stop => {
                 if self.desk.stop_at.is_none() {
                     self.desk.stop_at = Some(self.now().elapsed + STOP_MILLIS_MAX);
@@ -410,6 +437,8 @@ impl Hub {
                     if let Some(dialect) = self.dialect(conn) {
                         let place = self.spell(&notice, dialect);
                         self.desk.put(conn, place);
+                    } else {
+                        self.post(&[conn], &notice);
                     }
                 }
                 Effect::Cast(receivers, notice) => self.cast(&receivers, &[notice]),
@@ -417,6 +446,8 @@ impl Hub {
                 Effect::Hold(conn) => {
                     if let Some(client) = self.desk.clients.get_mut(&conn) {
                         client.out.hold();
+                    } else {
+                        self.posts.hold(conn);
                     }
                 }
                 Effect::Release(conn, notice) => self.release(conn, notice.as_ref()),
@@ -434,6 +465,11 @@ impl Hub {
                 Effect::Pause(conn) => self.desk.pause(conn),
                 Effect::Resume(conn) => self.desk.resume(conn),
                 Effect::Close { conn, watch } => self.close(conn, watch),
+                Effect::Answer(conn, answer) => self.answer(conn, answer),
+                Effect::Listen(conn, address) => {
+                    log::debug!("connection {} is pushed to {address}", conn.0);
+                    self.posts.open(conn, address);
+                }
             }
         }
         self.desk.effects = effects;
@@ -442,8 +478,12 @@ impl Hub {
     /// The same for many: spelled once for each dialect that is among them.
     fn cast(&mut self, receivers: &[ConnId], notices: &[Notice]) {
         let mut places: [Option<Range<usize>>; 2] = [None, None];
+        let mut framed = Vec::new();
         for &conn in receivers {
-            let Some(dialect) = self.dialect(conn) else { continue };
+            let Some(dialect) = self.dialect(conn) else {
+                framed.push(conn);
+                continue;
+            };
             let place = places[dialect as usize]
                 .get_or_insert_with(|| {
                     let start = self.desk.arena.len();
@@ -454,6 +494,38 @@ impl Hub {
                 })
                 .clone();
             self.desk.put(conn, place);
+        }
+        for notice in notices {
+            self.post(&framed, notice);
+        }
+    }
+
+    /// The same for framed clients: each gets a push.
+    fn post(&mut self, receivers: &[ConnId], notice: &Notice) {
+        if !receivers.iter().any(|&conn| self.posts.has(conn)) {
+            return;
+        }
+        let Some(frame) = self.frame(notice) else { return };
+        let number = match notice {
+            // A broadcast has no number and is not confirmed.
+            Notice::Said(letter) if letter.number > 0 => Some(letter.number),
+            _ => None,
+        };
+        receivers.iter().for_each(|&conn| self.posts.put(conn, Arc::clone(&frame), number));
+    }
+
+    /// A notice as a frame, if it has words in that dialect.
+    fn frame(&self, notice: &Notice) -> Option<Arc<[u8]>> {
+        let text = self.speller.spell_push(notice);
+        let mut frame = Vec::new();
+        framed::encode(&text, &mut frame);
+        (!text.is_empty()).then(|| frame.into())
+    }
+
+    fn answer(&mut self, conn: ConnId, answer: Answer) {
+        if let Some((_, reply)) = self.desk.asker.take_if(|(asker, _)| *asker == conn) {
+            // Its thread waits for this one answer, or has gone.
+            let _ = reply.try_send(answer);
         }
     }
 
@@ -472,7 +544,10 @@ impl Hub {
     }
 
     fn release(&mut self, conn: ConnId, notice: Option<&Notice>) {
-        let Some(dialect) = self.dialect(conn) else { return };
+        let Some(dialect) = self.dialect(conn) else {
+            let frame = notice.and_then(|notice| self.frame(notice));
+            return self.posts.release(conn, frame);
+        };
         let start = self.desk.arena.len();
         if let Some(notice) = notice {
             self.spell(notice, dialect);
@@ -511,6 +586,14 @@ impl Hub {
         self.desk.arena.shrink_to(ARENA_BYTES_MAX);
         for conn in stalled {
             self.decide(Event::Stalled(conn));
+        }
+        for word in self.posts.send() {
+            self.decide(match word {
+                Word::Stalled(conn) => Event::Stalled(conn),
+                Word::Drained(conn) => Event::Drained(conn),
+                Word::Overrun(conn) => Event::Overrun(conn),
+                Word::Closed(conn) => Event::Closed(conn, Parting::Clean),
+            });
         }
         for conn in std::mem::take(&mut self.desk.overrun) {
             if let Some(client) = self.desk.clients.get_mut(&conn)
@@ -611,7 +694,7 @@ impl Hub {
 
     fn close(&mut self, conn: ConnId, watch: bool) {
         let now = self.now().elapsed;
-        let Some(client) = self.desk.clients.get_mut(&conn) else { return };
+        let Some(client) = self.desk.clients.get_mut(&conn) else { return self.posts.close(conn, now) };
         client.phase = Phase::Closing { watch };
         client.input.clear();
         if client.connection.release() {
@@ -676,7 +759,12 @@ impl Hub {
                 self.finish(conn, Parting::Cut);
             }
         }
-        if self.desk.stop_at.is_some_and(|at| at <= now) {
+        let is_over = self.desk.stop_at.is_some_and(|at| at <= now);
+        for (conn, number) in self.posts.give_up(now, is_over) {
+            self.decide(Event::Pushed { conn, number, outcome: Outcome::Doubtful });
+            self.decide(Event::Closed(conn, Parting::Cut));
+        }
+        if is_over {
             for conn in self.desk.clients.keys().copied().collect::<Vec<_>>() {
                 let lingers = self.phase(conn) == Some(Phase::Lingering);
                 self.finish(conn, if lingers { Parting::Clean } else { Parting::Cut });

@@ -136,22 +136,40 @@ fn listen(address: SocketAddr, dual: bool) -> io::Result<TcpListener> {
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) hub: Sender<Input>,
-    pub(super) clock: Clock,
     pub(super) speller: Speller,
     /// Connections that fit.
     pub(super) capacity: usize,
     /// Connections there are.
     pub(super) open: Arc<AtomicUsize>,
     /// The next connection's number.
-    pub(super) next: AtomicU64,
+    pub(super) next: Arc<AtomicU64>,
+}
+
+/// What happens to a connection at one kind of port.
+pub(super) trait Doorman {
+    /// Takes it.
+    fn admit(&self, stream: TcpStream, peer: IpAddr) -> io::Result<()>;
+
+    /// Says that there is no room for it.
+    fn turn_away(&self, stream: &TcpStream);
+}
+
+impl Doorman for Door {
+    fn admit(&self, stream: TcpStream, peer: IpAddr) -> io::Result<()> {
+        admit(stream, peer, self)
+    }
+
+    fn turn_away(&self, stream: &TcpStream) {
+        turn_away(stream, self);
+    }
 }
 
 /// Accepts until the other end of `stop` is dropped and the listener is shut down.
-pub(super) fn accept(listener: &TcpListener, door: &Door, stop: &Receiver<()>) {
+pub(super) fn accept(listener: &TcpListener, door: &impl Doorman, clock: Clock, stop: &Receiver<()>) {
     let mut spare = spare_descriptor();
     let mut last_log = i64::MIN;
     let mut log = |error: &dyn std::fmt::Display| {
-        let now = door.clock.now().elapsed;
+        let now = clock.now().elapsed;
         if now.saturating_sub(last_log) >= 1000 {
             last_log = now;
             log::warn!("cannot take a connection: {error}");
@@ -161,7 +179,7 @@ pub(super) fn accept(listener: &TcpListener, door: &Door, stop: &Receiver<()>) {
         match listener.accept() {
             _ if stop.try_recv() == Err(crossbeam_channel::TryRecvError::Disconnected) => return,
             Ok((stream, peer)) => {
-                if let Err(error) = admit(stream, peer.ip().to_canonical(), door) {
+                if let Err(error) = door.admit(stream, peer.ip().to_canonical()) {
                     log(&error);
                 }
             }
@@ -172,7 +190,7 @@ pub(super) fn accept(listener: &TcpListener, door: &Door, stop: &Receiver<()>) {
                 if spare.take().is_some()
                     && let Ok((stream, _)) = listener.accept()
                 {
-                    turn_away(&stream, door);
+                    door.turn_away(&stream);
                 }
                 spare = spare_descriptor();
                 if stop.recv_timeout(ACCEPT_BACKOFF) == Err(RecvTimeoutError::Disconnected) {

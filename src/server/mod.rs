@@ -2,15 +2,18 @@
 //!
 //! [`start`] is the wiring: read it first. Threads are named after the file they run:
 //! `listener` accepts, `session` reads one client, `hub` decides and sends, `flusher` writes to
-//! clients that are slow, `store` keeps what must last.
+//! clients that are slow, `store` keeps what must last. For framed clients, `exchange` takes one
+//! request each, and some `push` threads carry what they are told.
 
 pub mod credentials;
+mod exchange;
 mod flusher;
 mod hub;
 pub mod ids;
 pub mod limits;
 mod listener;
 mod outbox;
+mod push;
 mod session;
 pub mod state;
 pub mod store;
@@ -25,24 +28,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use jiff::tz::TimeZone;
 use socket2::SockRef;
 
 use crate::clock::Clock;
 use crate::wire::text::Speller;
 use credentials::{Appender, CredentialsError};
+use exchange::Counter;
 use flusher::Flusher;
 use hub::{Desk, Hub, Input, StoreLink};
 use listener::{Door, ListenError};
+use push::Posts;
 use state::{Remembered, Rules, State};
 use store::{OpenError, Place, Store, salvage};
 
 /// What the operator asks for.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The line port; 0 for any free one.
-    pub port: u16,
+    /// The line port, if there shall be one; 0 for any free one.
+    pub port: Option<u16>,
+    /// The port for framed clients, if there shall be one; 0 for any free one.
+    pub framed_port: Option<u16>,
+    /// How long a framed client may give no sign of life, in seconds.
+    pub heartbeat_timeout: u32,
     /// How long three wrong passwords lock a name, in seconds; 0: not at all.
     pub block: u32,
     /// How long a user may be silent, in seconds.
@@ -87,8 +96,10 @@ pub enum StartError {
 /// A server at work.
 #[derive(Debug)]
 pub struct Running {
-    /// Where it listens.
+    /// Where it listens for lines.
     pub addresses: Vec<SocketAddr>,
+    /// Where it listens for framed clients.
+    pub framed: Vec<SocketAddr>,
     /// What the operator should know, a line each.
     pub notes: Vec<String>,
     stopper: Stopper,
@@ -115,26 +126,42 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     if accounts.is_empty() && !config.allow_new_users {
         return Err(StartError::NoAccounts(config.credentials.clone()));
     }
-    let capacity = limits::capacity();
+    let mut capacity = limits::capacity();
+    if config.framed_port.is_some() {
+        // Their threads and descriptors are spoken for.
+        let framed = exchange::EXCHANGES_MAX + push::THREADS;
+        capacity.clients = capacity.clients.saturating_sub(framed).max(1);
+    }
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let mut addresses = if config.bind.is_empty() { loopback.to_vec() } else { config.bind.clone() };
     let is_local = addresses.iter().all(IpAddr::is_loopback);
     let mut named = HashSet::new();
     addresses.retain(|address| named.insert(*address));
     let may_lack = |address: IpAddr| config.bind.is_empty() && address.is_ipv6();
-    let (listeners, mut notes) = listener::bind(&addresses, config.port, may_lack).map_err(StartError::Listen)?;
+    let mut notes = Vec::new();
+    let mut bind = |port: Option<u16>| -> Result<Vec<TcpListener>, StartError> {
+        let Some(port) = port else { return Ok(Vec::new()) };
+        let (listeners, missing) = listener::bind(&addresses, port, may_lack).map_err(StartError::Listen)?;
+        notes.extend(missing);
+        Ok(listeners)
+    };
+    let (listeners, framed_listeners) = (bind(config.port)?, bind(config.framed_port)?);
     let rendezvous = config.udp_port.map(|port| udp::start(&config.bind, port)).transpose()?;
     let (store, remembered) = open_store(config, clock.now().wall, &mut notes).map_err(StartError::Store)?;
 
     let rules = Rules {
         block: i64::from(config.block) * 1000,
         timeout: i64::from(config.timeout) * 1000,
+        heartbeat_timeout: i64::from(config.heartbeat_timeout) * 1000,
         allow_new_users: config.allow_new_users,
         hide_blockers: config.hide_blockers,
         ask_private: config.ask_private,
         mailbox_max: config.mailbox_max,
         lobby_max: (capacity.clients / 4).max(1),
     };
+    if config.framed_port.is_some() {
+        notes.extend(describe_unreachable(accounts.iter().map(|account| account.name.as_str())));
+    }
     let accounts = accounts.into_iter().map(|account| (account.name, account.password));
     let state = State::new(rules, accounts, remembered, clock.now(), random);
     notes.push(describe_store(&config.data, &store, &state));
@@ -168,29 +195,43 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
         inputs,
         flusher,
         store: StoreLink::new(jobs),
+        posts: match config.framed_port {
+            Some(_) => push::start(clock, &hub_sender).map_err(StartError::System)?,
+            None => Posts::none(),
+        },
         desk: Desk::default(),
     };
     let hub = spawn("hub", move || hub.run())?;
 
+    let next = Arc::new(AtomicU64::new(1));
+    let counter = Arc::new(Counter::new(hub_sender.clone(), clock, Arc::clone(&next)));
     let door = Arc::new(Door {
         hub: hub_sender.clone(),
-        clock,
         speller,
         capacity: capacity.clients,
         open: Arc::new(AtomicUsize::new(0)),
-        next: AtomicU64::new(1),
+        next,
     });
     let (accepting, stop) = bounded(0);
-    let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>();
-    let addresses = addresses.map_err(StartError::System)?;
-    let listeners = Arc::new(listeners);
+    let local = |listeners: &[TcpListener]| {
+        let addresses: Result<Vec<SocketAddr>, _> = listeners.iter().map(TcpListener::local_addr).collect();
+        addresses.map_err(StartError::System)
+    };
+    let (addresses, framed) = (local(&listeners)?, local(&framed_listeners)?);
+    let lines = listeners.len();
+    let listeners: Arc<Vec<TcpListener>> = Arc::new(listeners.into_iter().chain(framed_listeners).collect());
     for at in 0..listeners.len() {
-        accept_on(Arc::clone(&listeners), at, Arc::clone(&door), stop.clone())?;
+        let (listeners, door, counter, stop) =
+            (Arc::clone(&listeners), Arc::clone(&door), Arc::clone(&counter), stop.clone());
+        spawn("listener", move || match at {
+            at if at < lines => listener::accept(&listeners[at], &*door, clock, &stop),
+            at => listener::accept(&listeners[at], &counter, clock, &stop),
+        })?;
     }
     let accepting = Arc::new(std::sync::Mutex::new(Some(accepting)));
     let for_datagrams = rendezvous.as_ref().map(udp::Service::stopper);
     let stopper = Stopper { hub: hub_sender, listeners, accepting, rendezvous: for_datagrams };
-    Ok(Running { addresses, notes, stopper, hub, store, rendezvous })
+    Ok(Running { addresses, framed, notes, stopper, hub, store, rendezvous })
 }
 
 /// Opens the store; if it is damaged and the operator wants that, what can be read of it.
@@ -217,17 +258,16 @@ fn random() -> u128 {
     u128::from_be_bytes(bytes)
 }
 
-fn accept_on(
-    listeners: Arc<Vec<TcpListener>>,
-    at: usize,
-    door: Arc<Door>,
-    stop: Receiver<()>,
-) -> Result<JoinHandle<()>, StartError> {
-    spawn("listener", move || listener::accept(&listeners[at], &door, &stop))
-}
-
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     thread::Builder::new().name(name.into()).spawn(body).map_err(StartError::System)
+}
+
+/// Names that a framed request cannot hold.
+fn describe_unreachable<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let names: Vec<&str> = names.filter(|name| name.contains('|')).collect();
+    let first = names.first()?;
+    let more = if names.len() > 1 { format!(" and {} more", names.len() - 1) } else { String::new() };
+    Some(format!("warning: framed clients cannot write to {first}{more}, because of the bar in the name"))
 }
 
 fn describe_store(place: &Place, store: &Store, state: &State) -> String {

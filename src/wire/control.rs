@@ -191,6 +191,8 @@ fn write(notice: &Notice, out: &mut Vec<u8>) -> std::io::Result<()> {
         Notice::PromptEnd => Ok(()),
         Notice::Goodbye => writeln!(out, "goodbye"),
         Notice::TimedOut { seconds } => writeln!(out, "timed-out {seconds}"),
+        Notice::FellSilent { seconds } => writeln!(out, "fell-silent {seconds}"),
+        Notice::TakenOver => writeln!(out, "taken-over"),
         Notice::LoginTimedOut => writeln!(out, "login-timed-out"),
         Notice::Stopping => writeln!(out, "stopping"),
         Notice::Full => writeln!(out, "full"),
@@ -342,6 +344,7 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         Refusal::OwnsTooManyChunks { max } => writeln!(out, "owns-too-many-chunks {max}"),
         Refusal::Busy => writeln!(out, "busy"),
         Refusal::DiskFailed => writeln!(out, "disk-failed"),
+        Refusal::TextTooLong { max } => writeln!(out, "text-too-long {max}"),
         Refusal::LineTooLong { max } => writeln!(out, "line-too-long {max}"),
         Refusal::NotUtf8 => writeln!(out, "not-utf8"),
     }
@@ -418,6 +421,8 @@ pub fn decode(line: &str) -> Result<Notice, Unknown> {
         }
         "goodbye" => Notice::Goodbye,
         "timed-out" => Notice::TimedOut { seconds: fields.number(0)? },
+        "fell-silent" => Notice::FellSilent { seconds: fields.number(0)? },
+        "taken-over" => Notice::TakenOver,
         "login-timed-out" => Notice::LoginTimedOut,
         "stopping" => Notice::Stopping,
         "full" => Notice::Full,
@@ -582,6 +587,7 @@ fn read_refusal(line: &str) -> Result<Refusal, Unknown> {
         "owns-too-many-chunks" => Refusal::OwnsTooManyChunks { max: fields.number(0)? },
         "busy" => Refusal::Busy,
         "disk-failed" => Refusal::DiskFailed,
+        "text-too-long" => Refusal::TextTooLong { max: fields.number(0)? },
         "line-too-long" => Refusal::LineTooLong { max: fields.number(0)? },
         "not-utf8" => Refusal::NotUtf8,
         _ => return Err(Unknown),

@@ -5,6 +5,7 @@ pub mod chunks;
 pub mod command;
 pub mod control;
 pub mod datagram;
+pub mod framed;
 pub mod line;
 pub mod name;
 pub mod peer;
@@ -160,6 +161,10 @@ pub enum Notice {
     Goodbye,
     /// No valid command for so many seconds.
     TimedOut { seconds: i64 },
+    /// A framed client gave no sign of life for so many seconds.
+    FellSilent { seconds: i64 },
+    /// The user has logged in from another place, with a framed client.
+    TakenOver,
     /// Not logged in within the time for it.
     LoginTimedOut,
     /// The server stops.
@@ -388,6 +393,8 @@ pub enum Refusal {
     Busy,
     /// The disk refused.
     DiskFailed,
+    /// A text over the limit for texts, in bytes; it came in a frame.
+    TextTooLong { max: usize },
     /// A line over the limit, in bytes.
     LineTooLong { max: usize },
     /// A line that is not UTF-8.

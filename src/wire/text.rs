@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::command::{COMMANDS, Command};
+use super::framed::{self, Fault};
 use super::name::UserName;
 use super::{Ago, Letter, Membership, Mode, News, Notice, Question, Readers, Refusal, Road, Scope};
 
@@ -30,9 +31,25 @@ impl Speller {
         let _ = self.write(notice, out);
     }
 
+    /// A notice as it is pushed to a framed client (W4119): one text without a line end; nothing if
+    /// it has no words.
+    pub fn spell_push(&self, notice: &Notice) -> String {
+        let mut out = Vec::new();
+        // Writing to a Vec cannot fail.
+        let _ = match notice {
+            Notice::Said(letter) => self.write_letter(letter, Brackets::Square, &mut out),
+            Notice::Arrived(user) => write!(out, "{} has logged on.", First(user.as_str())),
+            Notice::Left(user) => write!(out, "{} is offline.", First(user.as_str())),
+            Notice::Names(users) => write!(out, "Online: {}", Names(users)),
+            other => self.write(other, &mut out),
+        };
+        let text = String::from_utf8_lossy(&out);
+        framed::Push::Text(text.trim_end_matches('\n')).spell()
+    }
+
     fn write(&self, notice: &Notice, out: &mut Vec<u8>) -> std::io::Result<()> {
         match notice {
-            Notice::Said(letter) => self.write_letter(letter, out),
+            Notice::Said(letter) => self.write_letter(letter, Brackets::None, out),
 
             // Our client is told these in control lines; a person has no use for them.
             Notice::Hello { .. } | Notice::Done(_) | Notice::Pong => Ok(()),
@@ -58,6 +75,10 @@ impl Speller {
             Notice::PromptEnd => writeln!(out),
             Notice::Goodbye => writeln!(out, "Goodbye"),
             Notice::TimedOut { seconds } => writeln!(out, "You timed out: no command for {seconds} s"),
+            Notice::FellSilent { seconds } => {
+                writeln!(out, "You timed out: nothing was heard from you for {seconds} s")
+            }
+            Notice::TakenOver => writeln!(out, "Logged in from another place"),
             Notice::LoginTimedOut => writeln!(out, "You timed out before logging in"),
             Notice::Stopping => writeln!(out, "The server is stopping, goodbye"),
             Notice::Full => writeln!(out, "Error. The server is full, try again later"),
@@ -177,7 +198,7 @@ impl Speller {
         }
     }
 
-    fn write_letter(&self, letter: &Letter, out: &mut Vec<u8>) -> std::io::Result<()> {
+    fn write_letter(&self, letter: &Letter, brackets: Brackets, out: &mut Vec<u8>) -> std::io::Result<()> {
         if letter.scope == Scope::General {
             write!(out, "[GENERAL] ")?;
         }
@@ -198,6 +219,7 @@ impl Speller {
         // The hot line of the whole server: no formatting machinery.
         match &letter.scope {
             Scope::Group(group) => write!(out, "[{group}/{}] ", letter.from)?,
+            Scope::Plain | Scope::General if brackets == Brackets::Square => write!(out, "[{}]: ", letter.from)?,
             Scope::Plain if begins_oddly(letter.from.as_str()) => write!(out, "\"{}\": ", letter.from)?,
             Scope::Plain | Scope::General => {
                 out.extend_from_slice(letter.from.as_str().as_bytes());
@@ -225,6 +247,34 @@ impl Speller {
         let local = Timestamp::from_millisecond(wall).unwrap_or_default().to_zoned(self.zone.clone());
         write!(out, "{}", local.strftime("%d/%m/%y %H:%M:%S"))
     }
+}
+
+/// How a sender stands before his text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Brackets {
+    /// `hans: hi`
+    None,
+    /// `[hans]: hi`
+    Square,
+}
+
+/// Why a framed request was not carried out.
+pub(super) fn fault(fault: Fault) -> String {
+    let max = framed::FRAME_BYTES_MAX;
+    let why = match fault {
+        Fault::TooLong => format!("No frame, or one of over {max} bytes; netcat is welcome at the line port"),
+        Fault::CutShort => "The connection ended inside a frame".to_owned(),
+        Fault::TooSlow => "The request took too long".to_owned(),
+        Fault::NotUtf8 => "The frame is not UTF-8 text".to_owned(),
+        Fault::UnknownRequest => "No such request".to_owned(),
+        Fault::MissingFields => "Fields of the request are missing or wrong".to_owned(),
+        Fault::NotLoggedIn => "You are not logged in here, or not any longer".to_owned(),
+        Fault::BadAddress => "You must listen at an address and a port from 1 to 65535".to_owned(),
+        Fault::ForeignAddress => "You must listen at the address that you call from, or at localhost".to_owned(),
+        Fault::TooManyTries => "Too many tries on one connection".to_owned(),
+        Fault::Unavailable => "The server stops or is full, try again later".to_owned(),
+    };
+    format!("Error. {why}")
 }
 
 fn write_news(group: &str, by: &UserName, news: &News, out: &mut Vec<u8>) -> std::io::Result<()> {
@@ -337,6 +387,7 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
         }
         Refusal::Busy => write!(out, "Not stored: the server is busy, try again"),
         Refusal::DiskFailed => write!(out, "Not stored: the disk refused"),
+        Refusal::TextTooLong { max } => write!(out, "The text is too long (over {max} bytes), not sent"),
         Refusal::LineTooLong { max } => write!(out, "The line is too long (over {max} bytes), dropped"),
         Refusal::NotUtf8 => write!(out, "The line is not UTF-8 text, dropped"),
     }

@@ -59,6 +59,8 @@ fn notices() -> Vec<Notice> {
         Notice::PromptEnd,
         Notice::Goodbye,
         Notice::TimedOut { seconds: 120 },
+        Notice::FellSilent { seconds: 30 },
+        Notice::TakenOver,
         Notice::LoginTimedOut,
         Notice::Stopping,
         Notice::Full,
@@ -233,6 +235,7 @@ fn refusals() -> Vec<Refusal> {
         Refusal::OwnsTooManyChunks { max: 262_144 },
         Refusal::Busy,
         Refusal::DiskFailed,
+        Refusal::TextTooLong { max: 60_000 },
         Refusal::LineTooLong { max: 8192 },
         Refusal::NotUtf8,
     ]

@@ -432,7 +432,7 @@ fn notice(dice: &mut Dice) -> Notice {
         12 => Notice::Goodbye,
         13 => Notice::TimedOut { seconds: signed(dice) },
         14 => dice
-            .pick(&[Notice::LoginTimedOut, Notice::Stopping, Notice::Full, Notice::Crowded, Notice::TooSlow])
+            .pick(&[Notice::LoginTimedOut, Notice::Stopping, Notice::Full, Notice::TooSlow, Notice::TakenOver])
             .clone(),
         15 => Notice::TooManyNames,
         16 => Notice::Waiting { count: small(dice) },

@@ -79,6 +79,14 @@ impl End {
                 let hint = "log in again; messages wait for you";
                 Self::error(Code::TimedOut, format!("logged out after {seconds} s without a command"), hint)
             }
+            Notice::FellSilent { seconds } => {
+                let error = format!("logged out after {seconds} s without a sign of life");
+                Self::error(Code::TimedOut, error, "log in again; messages wait for you")
+            }
+            Notice::TakenOver => {
+                let hint = "if that was not you, somebody else knows your password";
+                Self::error(Code::AlreadyOnline, "logged in from another place", hint)
+            }
             Notice::LoginTimedOut => {
                 Self::error(Code::TimedOut, "the log-in took too long", "have name and password ready, then try again")
             }

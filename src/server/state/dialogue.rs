@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::lines::Fate;
 use super::mailbox::Reading;
+use super::framed::Post;
 use super::modes::{self, Talk};
 use super::roster::UserId;
 use super::tokens::Tokens;
@@ -55,6 +56,8 @@ pub(super) struct Session {
     last: Option<Option<Notice>>,
     /// What our client says it has shown, until it has logged in.
     pub(super) shown: u64,
+    /// A framed client: there is no lasting connection, what it is sent is pushed.
+    pub(super) post: Option<Post>,
 }
 
 /// How far a connection has come.
@@ -110,12 +113,18 @@ impl Session {
             is_ours: false,
             last: None,
             shown: 0,
+            post: None,
         }
     }
 
     /// Whether output waits, so that what was sent has perhaps not been written.
     pub(super) fn is_behind(&self) -> bool {
         self.stalled || self.holds > 0
+    }
+
+    /// Whether the other end says itself which texts it has got, so that no others count as read.
+    pub(super) fn confirms(&self) -> bool {
+        self.is_ours || self.post.is_some()
     }
 
     fn is_prompted(&self) -> bool {
@@ -281,6 +290,11 @@ impl State {
                 return self.refuse(conn, Refusal::Usage(command));
             }
         };
+        self.carry_out(conn, user, request);
+    }
+
+    /// Does what somebody logged in asks for, in whatever dialect.
+    pub(super) fn carry_out(&mut self, conn: ConnId, user: UserId, request: Request<'_>) {
         self.touch(conn);
         match request {
             Request::Message { to, text } => self.message(conn, user, to, text),
@@ -331,6 +345,7 @@ impl State {
         let timeout = self.rules.timeout;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         match &session.stage {
+            Stage::Online(_) if session.post.is_some() => self.check_heartbeat(conn),
             Stage::Online(visit) if visit.active + timeout > self.now.elapsed => {
                 session.silence = visit.active + timeout;
                 self.timers.insert((session.silence, Timer::Silence(conn)));
@@ -469,6 +484,7 @@ impl State {
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.stalled = stalled;
             if !stalled {
+                self.all_pushed(conn);
                 self.queue(conn);
             }
         }
@@ -529,16 +545,21 @@ impl State {
         self.go(conn);
         let Some(session) = self.sessions.remove(&conn) else { return };
         self.timers.remove(&(session.silence, Timer::Silence(conn)));
-        if let Stage::Leaving(user, unconfirmed) = session.stage
-            && parting == Parting::Cut
-        {
-            self.give_back(user, unconfirmed, Road::Again);
+        match session.stage {
+            // What was pushed and arrived is confirmed; the rest waits.
+            Stage::Leaving(user, unconfirmed) if session.post.is_some() => {
+                self.give_back(user, unconfirmed, Road::Mail);
+            }
+            Stage::Leaving(user, unconfirmed) if parting == Parting::Cut => {
+                self.give_back(user, unconfirmed, Road::Again);
+            }
+            _ => {}
         }
     }
 
     /// Takes a session out of the chat: no more lines, presence to others. Returns whose it was
     /// if anybody's; `None` if it had gone before.
-    fn go(&mut self, conn: ConnId) -> Option<Option<UserId>> {
+    pub(super) fn go(&mut self, conn: ConnId) -> Option<Option<UserId>> {
         let session = self.sessions.get_mut(&conn)?;
         if matches!(session.stage, Stage::Leaving(..) | Stage::Refused) {
             return None;
@@ -567,7 +588,7 @@ impl State {
     }
 
     /// Sends the last line and closes.
-    fn say_last(&mut self, conn: ConnId, last: Option<Notice>) {
+    pub(super) fn say_last(&mut self, conn: ConnId, last: Option<Notice>) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let watch = matches!(&session.stage, Stage::Leaving(_, unconfirmed) if !unconfirmed.is_empty());
         if let Some(notice) = last {

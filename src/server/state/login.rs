@@ -23,6 +23,55 @@ const UNKNOWN_NAMES_MAX: u8 = 3;
 /// Time to log in, in milliseconds, or the silence limit if that is shorter.
 const LOGIN_MILLIS_MAX: i64 = 30_000;
 
+/// Wrong passwords in a row for one name, and the lockout that they bring.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Failures {
+    misses: u8,
+    /// No log-in before this time, in elapsed milliseconds.
+    locked_until: Option<i64>,
+}
+
+/// What a try to log in has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Right,
+    /// So many tries are left.
+    Wrong {
+        tries: u8,
+    },
+    /// That was the third: locked for so long, in milliseconds.
+    JustLocked {
+        millis: i64,
+    },
+    /// Locked by an earlier one, for so much longer.
+    StillLocked {
+        millis: i64,
+    },
+}
+
+impl Failures {
+    /// One more try, with the right password or not; a lockout of `block` milliseconds is due at
+    /// the third wrong one.
+    pub(super) fn judge(&mut self, right: bool, block: i64, now: i64) -> Verdict {
+        match self.locked_until {
+            Some(until) if now < until => return Verdict::StillLocked { millis: until - now },
+            Some(_) => *self = Self::default(),
+            None => {}
+        }
+        if right {
+            *self = Self::default();
+            return Verdict::Right;
+        }
+        self.misses += 1;
+        if self.misses < MISSES_MAX {
+            return Verdict::Wrong { tries: MISSES_MAX - self.misses };
+        }
+        self.misses = 0;
+        self.locked_until = (block > 0).then_some(now + block);
+        Verdict::JustLocked { millis: block }
+    }
+}
+
 /// Connections that have not logged in: a pool of its own, so that they cannot fill the server.
 #[derive(Debug, Default)]
 pub(super) struct Lobby {
@@ -66,7 +115,7 @@ fn rank(conns: &BTreeSet<ConnId>, source: IpAddr) -> (usize, Reverse<ConnId>, Ip
 }
 
 /// What counts as one source: an IPv4 address, or the network part that one IPv6 host owns.
-pub(super) fn source(peer: IpAddr) -> IpAddr {
+pub fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => {
             let network = u128::from(address) >> 64 << 64;
@@ -193,26 +242,22 @@ impl State {
         if password.is_empty() {
             return self.ask(conn, Stage::Password(user));
         }
-        let now = self.now.elapsed;
-        let account = &mut self.roster[user];
-        match account.locked_until {
-            Some(until) if now < until => {
-                let seconds = seconds_left(until - now);
+        match self.try_password(user, password) {
+            Verdict::Right => {}
+            Verdict::Wrong { tries } => {
+                self.send(conn, Notice::WrongPassword { tries });
+                return self.ask(conn, Stage::Password(user));
+            }
+            Verdict::JustLocked { millis } => {
+                return self.part(conn, Some(Notice::JustLocked { seconds: millis / 1000 }));
+            }
+            Verdict::StillLocked { millis } => {
+                let seconds = seconds_left(millis);
                 return self.part(conn, Some(Notice::StillLocked { seconds }));
             }
-            Some(_) => {
-                account.locked_until = None;
-                account.misses = 0;
-            }
-            None => {}
         }
-        let matches = account.password.as_ref().is_some_and(|kept| kept.as_bytes().ct_eq(password.as_bytes()).into());
-        if !matches {
-            return self.miss(conn, user);
-        }
-        account.misses = 0;
-        if account.session.is_some() {
-            let name = account.name.clone();
+        if self.roster[user].session.is_some() {
+            let name = self.roster[user].name.clone();
             let idle = self.idle(user).unwrap_or(0);
             return self.part(conn, Some(Notice::AlreadyOnline { user: name, idle }));
         }
@@ -220,18 +265,12 @@ impl State {
         self.arrive(conn, user, shown, None);
     }
 
-    fn miss(&mut self, conn: ConnId, user: UserId) {
+    /// Checks a password, in whatever dialect it came, and counts if it is wrong.
+    pub(super) fn try_password(&mut self, user: UserId, password: &str) -> Verdict {
         let (block, now) = (self.rules.block, self.now.elapsed);
         let account = &mut self.roster[user];
-        account.misses += 1;
-        if account.misses < MISSES_MAX {
-            let tries = MISSES_MAX - account.misses;
-            self.send(conn, Notice::WrongPassword { tries });
-            return self.ask(conn, Stage::Password(user));
-        }
-        account.misses = 0;
-        account.locked_until = (block > 0).then_some(now + block);
-        self.part(conn, Some(Notice::JustLocked { seconds: block / 1000 }));
+        let right = account.password.as_ref().is_some_and(|kept| kept.as_bytes().ct_eq(password.as_bytes()).into());
+        account.failures.judge(right, block, now)
     }
 
     /// Whether a name may become an account. One that has left Credentials.txt may not: what it

@@ -244,7 +244,7 @@ impl State {
         let conn = self.roster[user].session?;
         let last = self.roster[user].mailbox.last;
         let session = self.sessions.get_mut(&conn)?;
-        let must_fit = session.is_behind() || session.is_ours;
+        let must_fit = session.is_behind() || session.confirms();
         let visit = session.visit()?;
         let ready = visit.reading.upto >= last && !(must_fit && visit.unconfirmed.is_full());
         ready.then_some(conn)
@@ -261,7 +261,7 @@ impl State {
         let batch = self.batch;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let is_ours = session.is_ours;
-        let may_lapse = !session.is_behind() && !is_ours;
+        let may_lapse = !session.is_behind() && !session.confirms();
         let Some(visit) = session.visit() else { return };
         visit.unconfirmed.push(letter, from, stored, batch, may_lapse);
         if is_ours {
@@ -275,7 +275,7 @@ impl State {
     }
 
     /// Deletes from the store what has been read, once per run of stored texts.
-    fn forget_read(&mut self, conn: ConnId) {
+    pub(super) fn forget_read(&mut self, conn: ConnId) {
         let Some(visit) = self.visit(conn) else { return };
         let user = visit.user;
         if let Some(read) = visit.unconfirmed.take_run() {
@@ -343,12 +343,12 @@ impl State {
     /// Asks for the next page of a mailbox that has one.
     pub(super) fn read_on(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        let is_ours = session.is_ours;
+        let confirms = session.confirms();
         let Some(visit) = session.visit() else { return };
         let (user, upto, asked) = (visit.user, visit.reading.upto, visit.reading.asked);
         let last = self.roster[user].mailbox.last;
-        // Our client confirms before it gets more.
-        let must_wait = is_ours && visit.unconfirmed.is_full();
+        // Who confirms does so before he gets more.
+        let must_wait = confirms && visit.unconfirmed.is_full();
         if asked.is_some() || upto >= last || must_wait {
             return;
         }
@@ -403,6 +403,9 @@ impl State {
     pub(super) fn has_mail_to_confirm(&self, conn: ConnId) -> bool {
         let Some(session) = self.sessions.get(&conn) else { return false };
         let Stage::Leaving(user, unconfirmed) = &session.stage else { return false };
+        if session.post.is_some() {
+            return false;
+        }
         unconfirmed.is_stored() || (!session.is_ours && self.roster[*user].mailbox.is_undeleted())
     }
 
@@ -434,6 +437,7 @@ impl State {
         }
         self.give_back_receipts(user, &mut unconfirmed);
         for (from, stored, letter) in unconfirmed.letters(&self.roster) {
+            let road = if unconfirmed.is_doubtful(letter.number) { Road::Again } else { road };
             let letter = Letter { road, ..letter };
             let bytes = letter.text.as_str().len();
             let is_held = matches!(stored, Stored::Yes | Stored::ReadElsewhere);

@@ -6,6 +6,7 @@
 
 mod blocks;
 mod dialogue;
+mod framed;
 mod groups;
 mod introductions;
 mod journal;
@@ -22,9 +23,10 @@ mod tracker;
 mod unconfirmed;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub use crate::server::ids::ConnId;
+pub use login::source;
 pub use groups::{Change, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId};
 pub use introductions::REQUESTS_MAX;
 pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
@@ -35,10 +37,12 @@ pub use tracker::{CHUNKS_OF_ONE_USER_MAX, CHUNKS_TOTAL_MAX, FILES_MAX, FILES_OF_
 pub use unconfirmed::UNCONFIRMED_MAX;
 
 use crate::server::ids::IdMap;
+use crate::wire::framed::Answer;
 use crate::wire::name::{GroupName, Text, UserName};
 use crate::wire::time::Moment;
 use crate::wire::{Letter, Notice, Tag};
 use dialogue::Session;
+use framed::Strangers;
 use groups::Groups;
 use introductions::Introductions;
 use journal::Journal;
@@ -78,10 +82,67 @@ pub enum Event<'a> {
     Mail(ConnId, Option<Vec<Letter>>),
     /// A new account was written to Credentials.txt, or not.
     Enrolled(ConnId, bool),
+    /// A framed client asks something, on a connection of its own; [`Effect::Answer`] follows.
+    Asked(ConnId, IpAddr, Ask<'a>),
+    /// The connection on which somebody asked is gone.
+    Hung(ConnId),
+    /// What became of the oldest push to a framed client; `number` is that of its text, if it had
+    /// one that is to be confirmed.
+    Pushed {
+        /// To whom.
+        conn: ConnId,
+        /// Which text.
+        number: Option<u64>,
+        /// How it went.
+        outcome: Outcome,
+    },
     /// The server must stop.
     Stop,
     /// The time of [`State::deadline`] has come.
     Tick,
+}
+
+/// What stands in the frames of a framed client.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ask<'a> {
+    /// The first frame of a connection, if it is no log-in.
+    Request(&'a [u8]),
+    /// A try to log in: the second and third frame, and two more for every further try.
+    LogIn {
+        /// A name, perhaps.
+        name: &'a [u8],
+        /// A password, perhaps.
+        password: &'a [u8],
+    },
+    /// What follows a right password: where the client listens.
+    Listen {
+        /// An address, perhaps.
+        host: &'a [u8],
+        /// A port, perhaps.
+        port: &'a [u8],
+    },
+}
+
+// By hand, so that no log line can ever show a password or a token.
+impl std::fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Request(_) => "Request",
+            Self::LogIn { .. } => "LogIn",
+            Self::Listen { .. } => "Listen",
+        })
+    }
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The client has read it: it closed the connection in order.
+    Delivered,
+    /// It was written, but the client did not close in order or in time.
+    Doubtful,
+    /// It could not be written.
+    Failed,
 }
 
 /// How a connection ended.
@@ -129,6 +190,13 @@ pub enum Effect {
     },
     /// Our client is at the other end: control lines from now on.
     Adopt(ConnId),
+    /// Answer a framed client on the connection on which it asked, and close that; after
+    /// [`Answer::WrongPassword`] and the like it may try again, and after [`Answer::LoggedIn`] it
+    /// has to say where it listens.
+    Answer(ConnId, Answer),
+    /// A framed client has logged in: what is sent to this connection is pushed to that address,
+    /// in order, one frame for each notice; [`Event::Pushed`] tells what became of each.
+    Listen(ConnId, SocketAddr),
     /// Take no more lines from this connection until [`Effect::Resume`].
     Pause(ConnId),
     /// Take lines again.
@@ -283,6 +351,8 @@ pub struct Rules {
     pub block: i64,
     /// How long a user may be silent, in milliseconds.
     pub timeout: i64,
+    /// How long a framed client may give no sign of life, in milliseconds.
+    pub heartbeat_timeout: i64,
     /// Unknown names may become accounts (UNSW 2021).
     pub allow_new_users: bool,
     /// Users who block the asker are hidden from his lists (UNSW 2021).
@@ -310,6 +380,12 @@ pub struct State {
     lobby: Lobby,
     /// New accounts on their way to Credentials.txt.
     enrolling: HashMap<ConnId, (UserName, String)>,
+    /// Framed clients that have the right password and have still to say where they listen.
+    entering: IdMap<framed::Entering>,
+    /// Wrong log-ins of names that do not exist, in the framed dialect.
+    strangers: Strangers,
+    /// Somebody moves from one session to another, which nobody else hears of.
+    moving: bool,
     /// Who is here, in the order of the lists.
     online: BTreeMap<UserName, UserId>,
     journal: Journal,
@@ -404,6 +480,9 @@ impl State {
             sessions: IdMap::default(),
             lobby: Lobby::default(),
             enrolling: HashMap::new(),
+            entering: IdMap::default(),
+            strangers: Strangers::default(),
+            moving: false,
             online: BTreeMap::new(),
             journal: Journal::default(),
             timers: BTreeSet::from([(start.elapsed + HEARTBEAT, Timer::Heartbeat)]),
@@ -466,6 +545,9 @@ impl State {
             Event::StoreFailed(records) => self.store_failed(records),
             Event::Mail(conn, page) => self.deliver_page(conn, page),
             Event::Enrolled(conn, written) => self.enrolled(conn, written),
+            Event::Asked(conn, peer, ask) => self.asked(conn, peer, ask),
+            Event::Hung(conn) => drop(self.entering.remove(&conn)),
+            Event::Pushed { conn, number, outcome } => self.pushed(conn, number, outcome),
             Event::Stop => self.stop(),
             Event::Tick => self.tick(),
         }

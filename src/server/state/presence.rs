@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::dialogue::{Stage, Visit, shown};
+use super::login::Failures;
 use super::mailbox::Reading;
 use super::roster::UserId;
 use super::{ConnId, Effect, Notice, Record, State, Timer, TokenHash};
@@ -36,8 +37,7 @@ impl State {
         let account = &mut self.roster[user];
         account.session = Some(conn);
         account.seen = Some(now);
-        account.misses = 0;
-        account.locked_until = None;
+        account.failures = Failures::default();
         let name = account.name.clone();
         let waiting = account.mailbox.count;
         let reading = Reading::new(&account.mailbox, shown);
@@ -49,14 +49,20 @@ impl State {
         if unread {
             // Our client may have shown some of them and counts for itself; and it must be heard,
             // because it confirms each page before it gets the next.
-            if !self.sessions.get(&conn).is_some_and(|session| session.is_ours) {
+            let session = self.sessions.get(&conn);
+            let (is_ours, is_framed) = session.map_or((false, false), |session| (session.is_ours, session.post.is_some()));
+            if !is_ours {
                 self.send(conn, Notice::Waiting { count: waiting });
+            }
+            if !is_ours && !is_framed {
                 self.effects.push(Effect::Pause(conn));
             }
             self.queue(conn);
         }
         self.store_quietly(Record::CameOnline { user: name.clone(), wall: now.wall });
-        self.announce(user, Notice::Arrived(name.clone()));
+        if !self.moving {
+            self.announce(user, Notice::Arrived(name.clone()));
+        }
         self.online.insert(name, user);
     }
 
@@ -64,7 +70,8 @@ impl State {
     pub(super) fn enter(&mut self, conn: ConnId, visit: Box<Visit>) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         self.timers.remove(&(session.silence, Timer::Silence(conn)));
-        session.silence = visit.active + self.rules.timeout;
+        let silence = if session.post.is_some() { self.rules.heartbeat_timeout } else { self.rules.timeout };
+        session.silence = visit.active + silence;
         self.timers.insert((session.silence, Timer::Silence(conn)));
         session.stage = Stage::Online(visit);
         let peer = session.peer;
@@ -81,7 +88,7 @@ impl State {
         self.forget_requests(user);
         self.store_quietly(Record::WentOffline { user: name.clone(), wall: self.now.wall });
         // At a stop everybody goes; nobody needs to hear of each.
-        if !self.stopping {
+        if !self.stopping && !self.moving {
             self.announce(user, Notice::Left(name));
         }
     }

@@ -109,6 +109,10 @@ impl State {
         let batch = self.batch;
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let (is_ours, is_behind) = (session.is_ours, session.is_behind());
+        // A push tells by itself that it has arrived.
+        if session.post.is_some() {
+            return;
+        }
         let Some((reader, unconfirmed)) = session.unconfirmed() else { return };
         if is_behind {
             if unconfirmed.awaits_receipt() {

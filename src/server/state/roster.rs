@@ -5,6 +5,7 @@ use std::ops::{Index, IndexMut};
 
 use super::RememberedUser;
 use super::lines::Lines;
+use super::login::Failures;
 use super::mailbox::Mailbox;
 use super::receipts::Receipts;
 use super::tokens::Tokens;
@@ -32,10 +33,8 @@ pub(super) struct User {
     pub(super) session: Option<ConnId>,
     /// While online: since when. Else: the last moment online, if there was one.
     pub(super) seen: Option<Moment>,
-    /// Consecutive wrong passwords, over all connections.
-    pub(super) misses: u8,
-    /// No log-in before this time, in elapsed milliseconds.
-    pub(super) locked_until: Option<i64>,
+    /// Consecutive wrong passwords, over all connections and dialects.
+    pub(super) failures: Failures,
     /// Whom the user blocks, and of that what the disk holds.
     pub(super) blocks: HashSet<UserId>,
     pub(super) stored_blocks: HashSet<UserId>,
@@ -55,8 +54,7 @@ impl User {
             password: None,
             session: None,
             seen: None,
-            misses: 0,
-            locked_until: None,
+            failures: Failures::default(),
             blocks: HashSet::new(),
             stored_blocks: HashSet::new(),
             mailbox: Mailbox::default(),

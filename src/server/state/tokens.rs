@@ -69,6 +69,10 @@ impl State {
     /// Greets a user; our client also gets the means to resume.
     pub(super) fn welcome(&mut self, conn: ConnId, user: UserId, used: Option<TokenHash>) {
         let name = self.roster[user].name.clone();
+        // A framed client has been welcomed with its own token already.
+        if self.sessions.get(&conn).is_some_and(|session| session.post.is_some()) {
+            return self.set_tokens(user, Tokens::default());
+        }
         let is_ours = self.sessions.get(&conn).is_some_and(|session| session.is_ours);
         let pass = is_ours.then(|| {
             let session = self.next_number;
@@ -95,6 +99,6 @@ impl State {
     }
 }
 
-fn hash(token: u128) -> TokenHash {
+pub(super) fn hash(token: u128) -> TokenHash {
     Sha256::digest(token.to_be_bytes()).into()
 }

@@ -26,6 +26,8 @@ pub(super) struct Unconfirmed {
     texts: VecDeque<u8>,
     /// Stored ones that left the ring and are not yet deleted from the store.
     read: Read,
+    /// A text that may have been read although nobody confirmed it.
+    doubtful: Option<u64>,
     /// Receipts that had waited for this user.
     pub(super) told: Vec<Told>,
 }
@@ -91,6 +93,15 @@ impl Unconfirmed {
         self.read.count > 0
             || !self.told.is_empty()
             || self.ring.iter().any(|delivered| delivered.stored == Stored::Yes)
+    }
+
+    /// Notes that this text may have been read.
+    pub(super) fn doubt(&mut self, number: u64) {
+        self.doubtful = Some(number);
+    }
+
+    pub(super) fn is_doubtful(&self, number: u64) -> bool {
+        self.doubtful == Some(number)
     }
 
     /// Whether a sender is still to be told of a text in the ring.
