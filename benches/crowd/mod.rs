@@ -26,6 +26,7 @@ impl Crowd {
         let rules = Rules {
             block: 0,
             timeout: 1_000_000,
+            heartbeat_timeout: 30_000,
             allow_new_users: false,
             hide_blockers: false,
             ask_private: false,

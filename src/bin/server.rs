@@ -1,7 +1,7 @@
 //! `server <port> <block> <timeout>`: arguments, run, exit code.
 
 use std::io::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +10,7 @@ use chinwag::args::rendezvous::Rendezvous;
 use chinwag::server::state::MAILBOX_MESSAGES_MAX;
 use chinwag::server::store::Place;
 use chinwag::server::{self, Config, Running, StartError, credentials, udp};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// A chat server for many users: netcat is all they need.
 #[derive(Debug, Parser)]
@@ -40,6 +40,39 @@ struct Arguments {
     /// Address to listen on instead of loopback; may be given more than once
     #[arg(long, value_name = "ADDR")]
     bind: Vec<IpAddr>,
+    /// TCP port for framed clients (Columbia W4119); 0 takes any free one and says which
+    #[arg(long, value_name = "PORT")]
+    framed_port: Option<u16>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Serve framed clients alone (Columbia W4119)
+    Framed(Framed),
+    /// Only the rendezvous for UDP clients: names, rooms, multicast groups
+    Udp(Rendezvous),
+}
+
+#[derive(Debug, Args)]
+struct Framed {
+    /// Name or address to listen on
+    host: String,
+    /// TCP port to listen on; 0 takes any free one and says which
+    port: u16,
+    /// Seconds for which three wrong passwords block a user name; 0 blocks nobody
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    block: u32,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Seconds without a sign of life after which a framed client is logged out
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = parse_timeout)]
+    heartbeat_timeout: u32,
     /// File with a name and a password per line [default: Credentials.txt, then credentials.txt]
     #[arg(long, value_name = "FILE")]
     credentials: Option<PathBuf>,
@@ -69,17 +102,13 @@ struct Arguments {
     debug: bool,
 }
 
-#[derive(Debug, Subcommand)]
-enum Sub {
-    /// Only the rendezvous for UDP clients: names, rooms, multicast groups
-    Udp(Rendezvous),
-}
-
 const EXAMPLES: &str = "\
 Examples:
   server 4000 60 120                      block for 60 s, log out after 120 s of silence
   server 4000 60 120 --ephemeral          a clean server for a marking run
   server 4000 60 120 --bind 0.0.0.0       let other machines connect
+  server 4000 60 120 --framed-port 5000   serve framed clients as well
+  server framed localhost 5000            serve framed clients alone
   server 4000 60 120 --udp-port 4001      UDP clients find each other there
   server udp 4001                         that alone
 Join with: nc 127.0.0.1 4000";
@@ -89,11 +118,19 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    if let Some(Sub::Udp(arguments)) = &arguments.command {
-        return serve_datagrams(arguments);
+    match arguments.command {
+        None => serve(arguments.common.debug, || configure(arguments)),
+        Some(Sub::Framed(framed)) => serve(framed.common.debug, || configure_framed(framed)),
+        Some(Sub::Udp(rendezvous)) => serve_datagrams(&rendezvous),
     }
-    start_log(arguments.debug);
-    let config = match configure(arguments) {
+}
+
+/// Why a server cannot be configured, and what to do about it.
+type Mistake = (String, String);
+
+fn serve(debug: bool, configure: impl FnOnce() -> Result<Config, Mistake>) -> ExitCode {
+    start_log(debug);
+    let config = match configure() {
         Ok(config) => config,
         Err((error, hint)) => return fail(&error, &hint),
     };
@@ -155,7 +192,32 @@ fn start_log(debug: bool) {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
 }
 
-fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
+fn configure(arguments: Arguments) -> Result<Config, Mistake> {
+    let Arguments { port, block, timeout, udp_port, bind, framed_port, common, .. } = arguments;
+    let config = configure_common(common, block.unwrap_or_default(), bind)?;
+    Ok(Config { port, framed_port, udp_port, timeout: timeout.unwrap_or_default(), ..config })
+}
+
+fn configure_framed(Framed { host, port, block, common }: Framed) -> Result<Config, Mistake> {
+    let config = configure_common(common, block, addresses(&host)?)?;
+    Ok(Config { framed_port: Some(port), ..config })
+}
+
+/// The addresses of a host; none for this machine alone.
+fn addresses(host: &str) -> Result<Vec<IpAddr>, Mistake> {
+    if host == "localhost" {
+        return Ok(Vec::new());
+    }
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let found = (host, 0).to_socket_addrs().map_err(|error| {
+        let hint = "it takes an address of this machine, 0.0.0.0 for all of them, or localhost".to_owned();
+        (format!("cannot find the address of {host}: {error}"), hint)
+    })?;
+    Ok(found.map(|address| address.ip()).collect())
+}
+
+/// A server without any port.
+fn configure_common(arguments: Common, block: u32, bind: Vec<IpAddr>) -> Result<Config, Mistake> {
     let credentials = match arguments.credentials {
         Some(path) => path,
         None => credentials::find_default(Path::new("")).ok_or_else(|| {
@@ -169,16 +231,18 @@ fn configure(arguments: Arguments) -> Result<Config, (String, String)> {
         None => Place::File(credentials.with_file_name("chinwag.db")),
     };
     Ok(Config {
-        port: arguments.port.unwrap_or_default(),
-        block: arguments.block.unwrap_or_default(),
-        timeout: arguments.timeout.unwrap_or_default(),
-        bind: arguments.bind,
+        port: None,
+        framed_port: None,
+        heartbeat_timeout: arguments.heartbeat_timeout,
+        block,
+        timeout: 1,
+        bind,
         credentials,
         data,
         salvage: arguments.salvage,
         allow_new_users: arguments.allow_new_users,
         hide_blockers: arguments.hide_blockers,
-        udp_port: arguments.udp_port,
+        udp_port: None,
         ask_private: arguments.ask_private,
         mailbox_max: arguments.mailbox_max,
     })
@@ -205,7 +269,8 @@ fn stop_on_signal(stop_server: impl FnOnce() + Send + 'static) -> Result<(), Box
 }
 
 fn announce(running: &Running) {
-    let lines = running.addresses.iter().map(|address| format!("listening on {address}"));
+    let framed = running.framed.iter().map(|address| format!("listening on {address} for framed clients"));
+    let lines = running.addresses.iter().map(|address| format!("listening on {address}")).chain(framed);
     say(lines.chain(running.notes.iter().cloned()));
 }
 

@@ -248,7 +248,10 @@ impl Posts {
     /// The end of a batch: hands out what may go, and tells what the state must hear.
     pub(super) fn send(&mut self) -> Vec<Word> {
         let mut words = Vec::new();
-        for conn in std::mem::take(&mut self.touched) {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for conn in touched {
             let Some(post) = self.posts.get_mut(&conn) else { continue };
             post.send(conn, &self.jobs);
             let waits = post.under_way.is_some() || !post.queue.is_empty();
@@ -274,9 +277,7 @@ impl Posts {
         if all {
             due.extend(self.posts.keys());
         }
-        due.into_iter()
-            .filter_map(|conn| Some((conn, self.posts.remove(&conn)?.under_way.flatten())))
-            .collect()
+        due.into_iter().filter_map(|conn| Some((conn, self.posts.remove(&conn)?.under_way.flatten()))).collect()
     }
 }
 
@@ -381,7 +382,7 @@ mod tests {
         for _ in 0..3 {
             posts.put(ConnId(1), Arc::clone(&large), Some(1));
         }
-        assert_eq!(posts.send(), [Word::Overrun(ConnId(1)); 3]);
+        assert_eq!(posts.send(), [Word::Overrun(ConnId(1))]);
         posts.close(ConnId(1), 0);
         posts.put(ConnId(1), frame("too slow"), None);
         posts.send();

@@ -408,20 +408,14 @@ mod tests {
     fn every_answer_as_bytes() {
         let answers: [(Answer, &[u8]); 9] = [
             (Answer::Nothing, b""),
-            (
-                Answer::LoggedIn { token: 0xabc },
-                b"\0\0\0\x0aLOGIN_OKAY\0\0\0\x2000000000000000000000000000000abc",
-            ),
+            (Answer::LoggedIn { token: 0xabc }, b"\0\0\0\x0aLOGIN_OKAY\0\0\0\x2000000000000000000000000000000abc"),
             (Answer::WrongPassword { tries: 2 }, b"\0\0\0\x0eLOGIN_FAILED|2"),
             (Answer::JustLocked { millis: 60_000 }, b"\0\0\0\x12JUST_PENNED|60.000"),
             (Answer::StillLocked { millis: 19_920 }, b"\0\0\0\x0dPENNED|19.920"),
             (Answer::StillLocked { millis: 7 }, b"\0\0\0\x0cPENNED|0.007"),
             (Answer::Okay, b"\0\0\0\x04OKAY"),
             (Answer::Fail, b"\0\0\0\x04FAIL"),
-            (
-                Answer::Refused(Fault::NotLoggedIn),
-                b"\0\0\0\x34Error. You are not logged in here, or not any longer",
-            ),
+            (Answer::Refused(Fault::NotLoggedIn), b"\0\0\0\x34Error. You are not logged in here, or not any longer"),
         ];
         for (answer, bytes) in answers {
             assert_eq!(answered(answer).escape_ascii().to_string(), bytes.escape_ascii().to_string());
@@ -457,8 +451,21 @@ mod tests {
             assert_eq!(parse(frame.as_bytes()), Err(Fault::UnknownRequest), "{frame}");
         }
         for frame in [
-            "MSG", "MSG|u", "MSG|u|t", "MSG|u|t|", "MSG|u|t|to", "MSG|u|t|to|", "MSG|u|t|to| ", "MSG|u|t||text",
-            "BRD|u|t|", "ONL|u", "ONL|u|t|x", "OUT|u|t|x", "HEY|u|t|x", "BLC|u|t|2|v", "BLC|u|t|1",
+            "MSG",
+            "MSG|u",
+            "MSG|u|t",
+            "MSG|u|t|",
+            "MSG|u|t|to",
+            "MSG|u|t|to|",
+            "MSG|u|t|to| ",
+            "MSG|u|t||text",
+            "BRD|u|t|",
+            "ONL|u",
+            "ONL|u|t|x",
+            "OUT|u|t|x",
+            "HEY|u|t|x",
+            "BLC|u|t|2|v",
+            "BLC|u|t|1",
         ] {
             assert_eq!(parse(frame.as_bytes()), Err(Fault::MissingFields), "{frame}");
         }

@@ -1,5 +1,7 @@
 //! The stage without a world: the state, a store, and a clock that the play moves.
 
+mod framed;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -40,6 +42,7 @@ pub(crate) struct Pure {
     /// Clients that were closed during this act.
     gone: Vec<(char, Client)>,
     seen: Vec<String>,
+    framed: framed::Framed,
 }
 
 #[derive(Default)]
@@ -90,7 +93,21 @@ impl Pure {
             accounts,
             gone: Vec::new(),
             seen: Vec::new(),
+            framed: framed::Framed::default(),
         }
+    }
+
+    /// These small letters are framed clients.
+    pub(crate) fn with_framed(setup: &Setup, letters: &str) -> Self {
+        let mut stage = Self::new(setup);
+        stage.framed.letters = letters.chars().collect();
+        stage
+    }
+
+    /// The next connection's number.
+    fn number(&mut self) -> ConnId {
+        self.next += 1;
+        ConnId(self.next - 1)
     }
 
     fn client(&mut self, name: char) -> &mut Client {
@@ -99,8 +116,7 @@ impl Pure {
 
     fn client_from(&mut self, name: char, peer: IpAddr) -> &mut Client {
         if !self.clients.contains_key(&name) {
-            let conn = ConnId(self.next);
-            self.next += 1;
+            let conn = self.number();
             let client = Client {
                 conn,
                 is_ours: false,
@@ -143,10 +159,12 @@ impl Pure {
             Effect::Hold(conn) => {
                 if let Some(client) = self.by_conn(conn) {
                     client.held.push_back(None);
+                } else {
+                    self.hold_post(conn);
                 }
             }
             Effect::Release(conn, notice) => {
-                let Some(client) = self.by_conn(conn) else { return };
+                let Some(client) = self.by_conn(conn) else { return self.release_post(conn, notice.as_ref()) };
                 assert_eq!(client.held.pop_front(), Some(None), "a place was kept");
                 let mut ready: Vec<Notice> = notice.into_iter().collect();
                 while let Some(Some(_)) = client.held.front() {
@@ -176,8 +194,12 @@ impl Pure {
             Effect::Close { conn, .. } => {
                 if let Some(client) = self.by_conn(conn) {
                     client.closing = true;
+                } else {
+                    self.close_post(conn);
                 }
             }
+            Effect::Answer(_, answer) => self.answer_framed(answer),
+            Effect::Listen(conn, address) => self.open_post(conn, address),
         }
     }
 
@@ -190,7 +212,7 @@ impl Pure {
     fn show(&mut self, conn: ConnId, notice: Notice) {
         let mut bytes = Vec::new();
         match self.by_conn(conn) {
-            None => return,
+            None => return self.post(conn, &notice),
             Some(client) if client.is_ours => control::encode(&notice, &mut bytes),
             Some(_) => self.speller.spell(&notice, &mut bytes),
         }
@@ -236,6 +258,9 @@ impl Pure {
     fn settle(&mut self) {
         loop {
             self.commit();
+            if self.push_one() {
+                continue;
+            }
             if let Some((conn, line)) = self.next_line() {
                 match line {
                     Some(line) => self.tell(Event::Line(conn, line.as_bytes())),
@@ -277,6 +302,7 @@ impl Pure {
     fn crash(&mut self) {
         (self.job, self.at_store) = (Job::default(), None);
         self.clients.clear();
+        self.crash_framed();
         // The first lets go of the lock before the second takes it.
         self.store = None;
         let (store, remembered) = open(&self.folder, self.now.wall);
@@ -304,6 +330,7 @@ fn rules(setup: &Setup) -> Rules {
     Rules {
         block: i64::from(setup.block) * 1000,
         timeout: i64::from(setup.timeout) * 1000,
+        heartbeat_timeout: 30_000,
         allow_new_users: setup.allow_new_users,
         hide_blockers: setup.hide_blockers,
         ask_private: setup.ask_private,
@@ -315,6 +342,10 @@ fn rules(setup: &Setup) -> Rules {
 impl Stage for Pure {
     fn perform(&mut self, act: &Act) -> Vec<String> {
         match act {
+            Act::Send(name, line) if self.is_framed(*name) => self.type_framed(*name, line),
+            Act::EndOfInput(name) if self.is_framed(*name) => self.type_framed(*name, "logout"),
+            Act::Ear(name, ear) => self.set_ear(*name, *ear),
+            Act::Moves(name) => self.move_framed(*name),
             Act::Send(name, line) => {
                 let line = Some(line.clone());
                 self.client(*name).input.push_back(line);
@@ -353,6 +384,7 @@ impl Stage for Pure {
         for (name, client) in &mut self.clients {
             shown.extend(client.seen.drain(..).map(|line| (*name, format!("{name}< {line}"))));
         }
+        shown.extend(self.take_framed());
         shown.sort_by_key(|(name, _)| *name);
         seen.extend(shown.into_iter().map(|(_, line)| line));
         seen
@@ -362,6 +394,13 @@ impl Stage for Pure {
 impl Pure {
     /// Moves the clock, stopping wherever the state wants to be woken.
     fn pass(&mut self, millis: i64) {
+        if !self.framed.letters.is_empty() {
+            return self.pass_with_heartbeats(millis);
+        }
+        self.pass_in_silence(millis);
+    }
+
+    fn pass_in_silence(&mut self, millis: i64) {
         let end = self.now.elapsed + millis;
         while let Some(at) = self.state.deadline().filter(|&at| at <= end) {
             self.advance(at);

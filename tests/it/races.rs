@@ -31,6 +31,7 @@ impl Slow {
         let rules = Rules {
             block: 60_000,
             timeout,
+            heartbeat_timeout: 30_000,
             allow_new_users: false,
             hide_blockers: false,
             ask_private: false,

@@ -31,7 +31,9 @@ impl Sockets {
         let accounts: String = ACCOUNTS.iter().map(|(name, password)| format!("{name} {password}\n")).collect();
         std::fs::write(&credentials, accounts).expect("a file");
         let server = server::start(&Config {
-            port: 0,
+            port: Some(0),
+            framed_port: None,
+            heartbeat_timeout: 30,
             block: setup.block,
             timeout: setup.timeout,
             bind: Vec::new(),

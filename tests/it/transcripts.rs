@@ -14,14 +14,47 @@ fn play_over_sockets(name: &str) {
     play.perform(&mut Sockets::new(&play.setup), without_time, false);
 }
 
+/// What a line of either dialect says, in the words of the line dialect; nothing for what only one
+/// of them has.
+fn in_common_words(line: &str) -> Option<String> {
+    let (actor, said) = line.split_once("< ")?;
+    let one_of_them = ["Username:", "Password:", "Welcome to ", "Goodbye"];
+    if actor.chars().count() != 1 || one_of_them.iter().any(|words| said.starts_with(words)) {
+        return None;
+    }
+    let said = if let Some(name) = said.strip_suffix(" has logged on.") {
+        format!("{name} logged in")
+    } else if let Some(name) = said.strip_suffix(" is offline.") {
+        format!("{name} logged out")
+    } else if let Some(names) = said.strip_prefix("Online: ") {
+        names.replace(", ", &format!("\n{actor}< "))
+    } else {
+        let (time, rest) = said.split_at(said.find("] ").filter(|_| said.starts_with("[0")).map_or(0, |at| at + 2));
+        let text = rest.strip_prefix('[').and_then(|rest| rest.split_once("]: "));
+        text.map_or_else(|| said.to_owned(), |(from, text)| format!("{time}{from}: {text}"))
+    };
+    Some(format!("{actor}< {said}"))
+}
+
+/// Plays with some of the actors as framed clients: the rule is the same, whoever asks.
+fn play_framed(name: &str) {
+    let play: Play = Play::load(name);
+    for letters in ["abcdefgh", "a", "b", "c"] {
+        play.perform(&mut Pure::with_framed(&play.setup, letters), in_common_words, false);
+    }
+}
+
 macro_rules! transcripts {
-    (over sockets too { $($both:ident)* } pure alone { $($pure:ident)* }) => {
+    (over sockets too { $($both:ident)* } pure alone { $($pure:ident)* } framed as well { $($framed:ident)* }) => {
         mod pure {
             $(#[test] fn $both() { super::play_pure(stringify!($both)); })*
             $(#[test] fn $pure() { super::play_pure(stringify!($pure)); })*
         }
         mod sockets {
             $(#[test] fn $both() { super::play_over_sockets(stringify!($both)); })*
+        }
+        mod framed {
+            $(#[test] fn $framed() { super::play_framed(stringify!($framed)); })*
         }
         const BOTH: &[&str] = &[$(stringify!($both)),*];
         const PURE: &[&str] = &[$(stringify!($pure)),*];
@@ -80,6 +113,18 @@ transcripts! {
         files_search
         files_search_hidden
         files_want
+        framed_disk_fails
+        framed_gone
+        framed_groups
+        framed_heartbeat
+        framed_login
+        framed_moves
+        framed_moves_from_mail
+        framed_receipts
+        framed_requests
+        framed_slow
+        framed_stop
+        framed_texts
         group_disk_fails
         group_durable
         login_pool
@@ -111,6 +156,22 @@ transcripts! {
         status
         timeout
         whoelsesince
+    }
+    framed as well {
+        block
+        block_absent
+        block_disk_fails_twice
+        broadcast
+        disk_fails
+        durable
+        logout
+        message
+        message_blocked_before_offline
+        message_offline
+        message_offline_then_live
+        presence_blocked
+        whoelse
+        whoelse_hide_blockers
     }
 }
 

@@ -77,6 +77,9 @@ fn no_seed_breaks_a_rule() {
 fn every_transcript_is_played_by_the_simulator() {
     for name in play::names::<Setup>() {
         let play: Play = Play::load(&name);
+        if play.has_framed() {
+            continue;
+        }
         let mut world = World::recorded(&play.setup, None);
         play.perform(&mut world, |line| Some(line.to_owned()), true);
         world.finish();

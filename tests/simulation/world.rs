@@ -184,6 +184,7 @@ impl World {
         match act {
             Act::Send(seat, line) if seat.is_ascii_uppercase() => self.type_in(*seat, Some(line.clone())),
             Act::EndOfInput(seat) if seat.is_ascii_uppercase() => self.type_in(*seat, None),
+            Act::Ear(..) | Act::Moves(_) => unreachable!("a play with framed clients is played elsewhere"),
             Act::From(seat, peer) => {
                 self.model.turn_off();
                 self.open_from(*seat, *peer);
@@ -348,6 +349,7 @@ impl World {
                     conn.is_ours = true;
                 }
             }
+            Effect::Answer(..) | Effect::Listen(..) => unreachable!("there are no framed clients here"),
             Effect::Pause(id) => self.pause(id, true),
             Effect::Resume(id) => self.pause(id, false),
             Effect::Close { conn: id, .. } => {
@@ -773,6 +775,7 @@ fn rules(setup: &Setup) -> Rules {
     Rules {
         block: i64::from(setup.block) * 1000,
         timeout: i64::from(setup.timeout) * 1000,
+        heartbeat_timeout: 30_000,
         allow_new_users: setup.allow_new_users,
         hide_blockers: setup.hide_blockers,
         ask_private: setup.ask_private,

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::framed::Post;
 use super::lines::Fate;
 use super::mailbox::Reading;
-use super::framed::Post;
 use super::modes::{self, Talk};
 use super::roster::UserId;
 use super::tokens::Tokens;

@@ -26,9 +26,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
 pub use crate::server::ids::ConnId;
-pub use login::source;
 pub use groups::{Change, GROUP_MEMBERS_MAX, GROUP_NAMES_MAX, GROUPS_MAX, GROUPS_OWNED_MAX, GroupId};
 pub use introductions::REQUESTS_MAX;
+pub use login::source;
 pub use mailbox::{MAILBOX_BYTES_MAX, MAILBOX_MESSAGES_MAX};
 pub use presence::CROWD_MIN;
 pub use receipts::{RECEIPTS_MAX, Receipt};

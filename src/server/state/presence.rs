@@ -50,7 +50,8 @@ impl State {
             // Our client may have shown some of them and counts for itself; and it must be heard,
             // because it confirms each page before it gets the next.
             let session = self.sessions.get(&conn);
-            let (is_ours, is_framed) = session.map_or((false, false), |session| (session.is_ours, session.post.is_some()));
+            let (is_ours, is_framed) =
+                session.map_or((false, false), |session| (session.is_ours, session.post.is_some()));
             if !is_ours {
                 self.send(conn, Notice::Waiting { count: waiting });
             }
