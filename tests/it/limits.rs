@@ -209,7 +209,7 @@ fn the_server_has_room_for_so_many_groups() {
     let rules = Rules {
         block: 0,
         timeout: 10_000,
-            heartbeat_timeout: 30_000,
+        heartbeat_timeout: 30_000,
         allow_new_users: false,
         hide_blockers: false,
         ask_private: false,

@@ -376,6 +376,7 @@ impl Model {
             Event::Overlong(_) | Event::Overrun(_) => self.fail("the simulation keeps to the limits".to_owned()),
             Event::Stalled(_) | Event::Drained(_) | Event::Flushed | Event::Tick => {}
             Event::Committed(_) | Event::StoreFailed(_) | Event::Mail(..) | Event::Enrolled(..) => {}
+            Event::Asked(..) | Event::Hung(_) | Event::Pushed { .. } => self.fail("nobody is framed here".to_owned()),
         }
     }
 

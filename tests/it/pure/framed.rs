@@ -38,6 +38,8 @@ struct Post {
     port: u16,
     /// Notices with the numbers of their texts; `None` is a place that is kept.
     queue: VecDeque<Option<(Option<u64>, String)>>,
+    /// A push that has begun.
+    under_way: Option<(Option<u64>, String)>,
     stalled: bool,
     closing: bool,
 }
@@ -130,7 +132,14 @@ impl Pure {
 
     pub(super) fn open_post(&mut self, conn: ConnId, address: SocketAddr) {
         let name = self.names[&conn];
-        let post = Post { name, port: address.port(), queue: VecDeque::new(), stalled: false, closing: false };
+        let post = Post {
+            name,
+            port: address.port(),
+            queue: VecDeque::new(),
+            under_way: None,
+            stalled: false,
+            closing: false,
+        };
         self.framed.posts.insert(conn, post);
     }
 
@@ -180,7 +189,7 @@ impl Pure {
 
     fn push_to(&mut self, conn: ConnId) -> bool {
         let Some(post) = self.framed.posts.get_mut(&conn) else { return false };
-        let waits = !post.queue.is_empty();
+        let waits = post.under_way.is_some() || !post.queue.is_empty();
         if post.closing && !waits {
             self.framed.posts.remove(&conn);
             self.tell(Event::Closed(conn, Parting::Clean));
@@ -193,16 +202,18 @@ impl Pure {
         let (name, port) = (post.name, post.port);
         let Some(client) = self.framed.clients.get_mut(&name) else { return false };
         let ear = if client.port == port { client.ear } else { Ear::Refuses };
-        let Some(Some((number, text))) = post.queue.front().cloned() else { return false };
+        if post.under_way.is_none() && matches!(post.queue.front(), Some(Some(_))) {
+            post.under_way = post.queue.pop_front().flatten();
+        }
+        let Some((number, text)) = post.under_way.clone() else { return false };
         let outcome = match ear {
             Ear::Hangs => return false,
             Ear::Listens => Outcome::Delivered,
             Ear::Resets => Outcome::Doubtful,
             Ear::Refuses => Outcome::Failed,
         };
-        if outcome == Outcome::Delivered {
-            post.queue.pop_front();
-        } else {
+        post.under_way = None;
+        if outcome != Outcome::Delivered {
             post.queue.clear();
         }
         if outcome != Outcome::Failed {
