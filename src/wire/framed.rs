@@ -105,16 +105,6 @@ pub enum Act<'a> {
     Alive,
     /// Something that a line can ask for as well.
     Request(Request<'a>),
-    /// `GET`: where does he take private messages?
-    GetAddress {
-        /// Who.
-        user: &'a str,
-    },
-    /// `ALL`: he may know.
-    Allow {
-        /// Who asked.
-        user: &'a str,
-    },
 }
 
 /// Why a connection does not get what it wants. [`super::text`] knows the words.
@@ -152,7 +142,7 @@ pub fn parse(frame: &[u8]) -> Result<Asked<'_>, Fault> {
     }
     let mut fields = frame.splitn(4, '|');
     let kind = fields.next().unwrap_or_default();
-    if !["MSG", "BRD", "ONL", "BLC", "OUT", "GET", "ALL", "HEY"].contains(&kind) {
+    if !["MSG", "BRD", "ONL", "BLC", "OUT", "GET", "ALL", "DNY", "HEY"].contains(&kind) {
         return Err(Fault::UnknownRequest);
     }
     let (Some(user), Some(token)) = (fields.next(), fields.next()) else { return Err(Fault::MissingFields) };
@@ -177,8 +167,9 @@ fn parse_act<'a>(kind: &str, data: &'a str) -> Option<Act<'a>> {
         },
         ("OUT", "") => Request::Logout,
         ("HEY", "") => return Some(Act::Alive),
-        ("GET", user) => return Some(Act::GetAddress { user }),
-        ("ALL", user) => return Some(Act::Allow { user }),
+        ("GET", user) => Request::GetAddress { user },
+        ("ALL", user) => Request::Allow { user },
+        ("DNY", user) => Request::Deny { user },
         _ => return None,
     };
     Some(Act::Request(request))
@@ -190,8 +181,6 @@ impl Asked<'_> {
         let Self::Act { user, token, act } = self else { return Some(LOG_IN.to_owned()) };
         let (kind, data) = match *act {
             Act::Alive => ("HEY", String::new()),
-            Act::GetAddress { user } => ("GET", user.to_owned()),
-            Act::Allow { user } => ("ALL", user.to_owned()),
             Act::Request(request) => match request {
                 Request::Message { to, text } => ("MSG", format!("{to}|{text}")),
                 Request::Broadcast { text } => ("BRD", text.to_owned()),
@@ -199,6 +188,9 @@ impl Asked<'_> {
                 Request::Block { user } => ("BLC", format!("1|{user}")),
                 Request::Unblock { user } => ("BLC", format!("0|{user}")),
                 Request::Logout => ("OUT", String::new()),
+                Request::GetAddress { user } => ("GET", user.to_owned()),
+                Request::Allow { user } => ("ALL", user.to_owned()),
+                Request::Deny { user } => ("DNY", user.to_owned()),
                 _ => return None,
             },
         };
@@ -383,7 +375,7 @@ mod tests {
 
     #[test]
     fn every_request_as_bytes() {
-        let requests: [(Asked<'_>, &[u8]); 10] = [
+        let requests: [(Asked<'_>, &[u8]); 11] = [
             (Asked::LogIn, b"\0\0\0\x03LIN"),
             (
                 act(Act::Request(Request::Message { to: "yoda", text: "a|b ü" })),
@@ -394,8 +386,9 @@ mod tests {
             (act(Act::Request(Request::Block { user: "luke" })), b"\0\0\0\x1aBLC|hans|0123abcdef|1|luke"),
             (act(Act::Request(Request::Unblock { user: "luke" })), b"\0\0\0\x1aBLC|hans|0123abcdef|0|luke"),
             (act(Act::Request(Request::Logout)), b"\0\0\0\x14OUT|hans|0123abcdef|"),
-            (act(Act::GetAddress { user: "luke" }), b"\0\0\0\x18GET|hans|0123abcdef|luke"),
-            (act(Act::Allow { user: "luke" }), b"\0\0\0\x18ALL|hans|0123abcdef|luke"),
+            (act(Act::Request(Request::GetAddress { user: "luke" })), b"\0\0\0\x18GET|hans|0123abcdef|luke"),
+            (act(Act::Request(Request::Allow { user: "luke" })), b"\0\0\0\x18ALL|hans|0123abcdef|luke"),
+            (act(Act::Request(Request::Deny { user: "luke" })), b"\0\0\0\x18DNY|hans|0123abcdef|luke"),
             (act(Act::Alive), b"\0\0\0\x14HEY|hans|0123abcdef|"),
         ];
         for (request, bytes) in requests {

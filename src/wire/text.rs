@@ -41,6 +41,10 @@ impl Speller {
             Notice::Arrived(user) => write!(out, "{} has logged on.", First(user.as_str())),
             Notice::Left(user) => write!(out, "{} is offline.", First(user.as_str())),
             Notice::Names(users) => write!(out, "Online: {}", Names(users)),
+            Notice::Address { user, at, .. } => {
+                let host = at.ip().to_string();
+                return framed::Push::Address { user: user.as_str(), host: &host, port: at.port() }.spell();
+            }
             other => self.write(other, &mut out),
         };
         let text = String::from_utf8_lossy(&out);

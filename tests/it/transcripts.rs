@@ -113,6 +113,8 @@ transcripts! {
         files_search
         files_search_hidden
         files_want
+        framed_addresses
+        framed_addresses_of_lines
         framed_disk_fails
         framed_gone
         framed_groups

@@ -31,6 +31,14 @@ pub(super) struct Post {
     token: TokenHash,
     /// The last sign of life, in elapsed milliseconds: any request with the token.
     heard: i64,
+    /// Where it listens.
+    address: SocketAddr,
+}
+
+impl Post {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// A framed client with the right password, until it has said where it listens.
@@ -125,10 +133,11 @@ impl State {
         }
         self.effects.push(Effect::Listen(conn, address));
         let mut session = Session::new(peer, self.now.elapsed);
-        session.post = Some(Post { token, heard: self.now.elapsed });
+        session.post = Some(Post { token, heard: self.now.elapsed, address });
         self.sessions.insert(conn, session);
         self.arrive(conn, user, 0, None);
         self.moving = false;
+        self.renew_addresses(conn, user);
         Answer::Nothing
     }
 
@@ -146,12 +155,23 @@ impl State {
     fn take_request(&mut self, name: &str, token: &str, act: Act<'_>) -> Answer {
         let Some((conn, user)) = self.authenticate(name, token) else {
             // Whoever sent this waits for one of two answers.
-            let is_get = matches!(act, Act::GetAddress { .. });
+            let is_get = matches!(act, Act::Request(Request::GetAddress { .. }));
             return if is_get { Answer::Fail } else { Answer::Refused(Fault::NotLoggedIn) };
         };
         match act {
-            Act::Alive | Act::Allow { .. } => {}
-            Act::GetAddress { .. } => return Answer::Fail,
+            Act::Alive => {}
+            Act::Request(Request::GetAddress { user: word }) => {
+                self.touch(conn);
+                return self.get_address_framed(conn, user, word);
+            }
+            Act::Request(Request::Allow { user: word }) => {
+                self.touch(conn);
+                self.allow(conn, user, word);
+            }
+            Act::Request(Request::Deny { user: word }) => {
+                self.touch(conn);
+                self.deny(conn, user, word);
+            }
             Act::Request(Request::Message { to, text }) => {
                 self.say_flat(conn, text, |state, text| state.carry_out(conn, user, Request::Message { to, text }));
             }
@@ -184,6 +204,10 @@ impl State {
         let post = session.post.as_mut().filter(|post| post.token.ct_eq(&hash).into())?;
         post.heard = self.now.elapsed;
         Some((conn, user))
+    }
+
+    pub(super) fn is_framed(&self, conn: ConnId) -> bool {
+        self.sessions.get(&conn).is_some_and(|session| session.post.is_some())
     }
 
     /// Logs out who has given no sign of life.

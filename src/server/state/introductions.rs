@@ -12,6 +12,7 @@ use super::dialogue::shown;
 use super::roster::UserId;
 use super::{ConnId, State};
 use crate::wire::control::Say;
+use crate::wire::framed::Answer;
 use crate::wire::name::UserName;
 use crate::wire::{Notice, Purpose, Refusal, Request, Ticket, WhyNot};
 
@@ -141,7 +142,7 @@ impl State {
         if self.roster[user].session.is_none() {
             return self.refuse(conn, Refusal::Offline(name));
         }
-        let Some(at) = self.address(user) else {
+        let Some(at) = self.address(asker, user) else {
             return self.refuse(conn, Refusal::NoPrivate(name));
         };
         if self.rules.ask_private {
@@ -159,7 +160,7 @@ impl State {
             return self.refuse(conn, Refusal::Yourself("ask"));
         }
         let reachable = found.filter(|&user| !self.roster[user].blocks.contains(&asker));
-        let Some((user, at)) = reachable.and_then(|user| Some((user, self.address(user)?))) else {
+        let Some((user, at)) = reachable.and_then(|user| Some((user, self.address(asker, user)?))) else {
             return self.refuse(conn, Refusal::CannotBeFound(shown(word)));
         };
         if self.introductions.allows(user, asker) {
@@ -170,12 +171,27 @@ impl State {
         }
     }
 
-    /// Asks `user` for a session, or for his address. Asking twice is one request.
-    fn ask_for(&mut self, conn: ConnId, asker: UserId, user: UserId, question: Question) {
+    /// The same for a framed client, whose user is told by the answer. He reaches framed users alone.
+    pub(super) fn get_address_framed(&mut self, conn: ConnId, asker: UserId, word: &str) -> Answer {
+        let found = self.roster.find(word).filter(|&user| user != asker && !self.roster[user].blocks.contains(&asker));
+        let Some((user, at)) = found.and_then(|user| Some((user, self.address(asker, user)?))) else {
+            return Answer::Fail;
+        };
+        if self.introductions.allows(user, asker) {
+            self.give_address(asker, user, at);
+            return Answer::Okay;
+        }
+        if self.ask_for(conn, asker, user, Question::Address) { Answer::Okay } else { Answer::Fail }
+    }
+
+    /// Asks `user` for a session, or for his address. Asking twice is one request. False if too
+    /// many have asked.
+    fn ask_for(&mut self, conn: ConnId, asker: UserId, user: UserId, question: Question) -> bool {
         let known = self.introductions.requests.get(&user).is_some_and(|requests| requests.contains_key(&asker));
         let (name, asker_name) = (self.roster[user].name.clone(), self.roster[asker].name.clone());
         if !known && !self.introductions.make_room(user) {
-            return self.refuse(conn, Refusal::RequestsFull { user: name, max: REQUESTS_MAX });
+            self.refuse(conn, Refusal::RequestsFull { user: name, max: REQUESTS_MAX });
+            return false;
         }
         let wish = self.introductions.requests.entry(user).or_default().entry(asker).or_default();
         if wish.is_gone {
@@ -190,13 +206,17 @@ impl State {
         if is_new {
             self.tell(user, question);
         }
-        self.send(conn, Notice::RequestSent(name));
+        // A framed client has an answer of its own for this.
+        if !self.is_framed(conn) {
+            self.send(conn, Notice::RequestSent(name));
+        }
+        true
     }
 
     /// `allow <user>`: all he asked for. That he may know the address holds from now on.
-    fn allow(&mut self, conn: ConnId, user: UserId, word: &str) {
+    pub(super) fn allow(&mut self, conn: ConnId, user: UserId, word: &str) {
         let Some((reader, wish)) = self.answered(conn, user, word) else { return };
-        let Some(at) = self.address(user) else { return };
+        let Some(at) = self.address(reader, user) else { return };
         if wish.address {
             self.introductions.allowed.insert((user, reader));
             self.introductions.allowed_by.insert((reader, user));
@@ -211,7 +231,7 @@ impl State {
     }
 
     /// `deny <user>`
-    fn deny(&mut self, conn: ConnId, user: UserId, word: &str) {
+    pub(super) fn deny(&mut self, conn: ConnId, user: UserId, word: &str) {
         let Some((reader, _)) = self.answered(conn, user, word) else { return };
         self.tell(reader, Notice::Declined(self.roster[user].name.clone()));
         let answer = Notice::Denied(self.roster[reader].name.clone());
@@ -242,15 +262,24 @@ impl State {
         let Some(visit) = session.visit() else { return };
         // With port 0 it cannot be dialled any more.
         visit.listens = (port != 0).then(|| SocketAddr::new(ip, port));
-        let Some(at) = visit.listens else { return };
+        if visit.listens.is_some() {
+            self.renew_addresses(conn, user);
+        }
+    }
+
+    /// A user can be reached at a new place: those whom he has allowed learn it, and he learns
+    /// where those are who have allowed him.
+    pub(super) fn renew_addresses(&mut self, conn: ConnId, user: UserId) {
         for reader in self.introductions.readers(user) {
-            if self.address(reader).is_some() {
+            if self.address(user, reader).is_some()
+                && let Some(at) = self.address(reader, user)
+            {
                 self.charge_ticket(conn);
                 self.give_address(reader, user, at);
             }
         }
         for host in Introductions::of(&self.introductions.allowed_by, user) {
-            if let Some(at) = self.address(host) {
+            if let Some(at) = self.address(user, host) {
                 self.charge_ticket(conn);
                 self.give_address(user, host, at);
             }
@@ -283,11 +312,23 @@ impl State {
             Purpose::File if !self.tracker.has_any(user) => return Err(WhyNot::NoFile),
             Purpose::Private | Purpose::File => {}
         }
-        self.address(user).map(|at| (user, at)).ok_or(WhyNot::NoPort)
+        self.address(asker, user).map(|at| (user, at)).ok_or(WhyNot::NoPort)
     }
 
-    /// Where a user can be dialled, if he is here and has said so.
-    pub(super) fn address(&self, user: UserId) -> Option<SocketAddr> {
+    /// Where `user` can be dialled by `reader`, if he is here and has said so. Line clients reach
+    /// line clients, framed ones framed ones: what they say to each other is not the same.
+    fn address(&self, reader: UserId, user: UserId) -> Option<SocketAddr> {
+        let of = |user: UserId| self.roster[user].session.and_then(|conn| self.sessions.get(&conn));
+        let (reader, user) = (of(reader)?, of(user)?);
+        match (&reader.post, &user.post) {
+            (None, None) => user.online()?.listens,
+            (Some(_), Some(post)) => Some(post.address()),
+            _ => None,
+        }
+    }
+
+    /// Where a line client can be dialled, if it is here and has said so.
+    pub(super) fn line_address(&self, user: UserId) -> Option<SocketAddr> {
         let conn = self.roster[user].session?;
         self.sessions.get(&conn)?.online()?.listens
     }

@@ -440,7 +440,7 @@ impl State {
                 // UNSW: only who fetches is kept from those who block him.
                 Form::Search(_) => !self.is_hidden(user, asker),
                 Form::Want | Form::Holders => {
-                    user != asker && !self.roster[user].blocks.contains(&asker) && self.address(user).is_some()
+                    user != asker && !self.roster[user].blocks.contains(&asker) && self.line_address(user).is_some()
                 }
             };
         match (is_listed, &holding.chunks, form) {

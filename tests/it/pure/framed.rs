@@ -71,8 +71,6 @@ impl Pure {
         }
         let act = match line.split_once(' ').unwrap_or((line, "")) {
             ("heartbeat", _) => Some(Act::Alive),
-            ("getaddress", user) => Some(Act::GetAddress { user }),
-            ("allow", user) => Some(Act::Allow { user }),
             _ => command::parse(line).ok().map(Act::Request),
         };
         let frame = act.and_then(|act| Asked::Act { user: &user, token: &token, act }.spell());
