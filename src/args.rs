@@ -1,6 +1,7 @@
 //! Arguments of both programs: what clap makes of them, and how a mistake is answered.
 
 pub mod direct;
+pub mod framed;
 pub mod look;
 pub mod rendezvous;
 pub mod spellings;

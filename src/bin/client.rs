@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use chinwag::args;
 use chinwag::args::direct::Direct;
+use chinwag::args::framed::Framed;
 use chinwag::args::look::{self, When};
 use chinwag::args::udp::Udp;
-use chinwag::client::{self, Code, End, Errand, Family, Look, Memory, Options, Target, direct, udp};
+use chinwag::client::{self, Code, End, Errand, Family, Look, Memory, Options, Target, direct, exchange, udp};
 use clap::{Args, Parser, Subcommand};
 use jiff::tz::TimeZone;
 
@@ -51,6 +52,8 @@ struct Arguments {
 enum Sub {
     /// Send one message and end: for scripts
     Send(Send),
+    /// Join by requests of one connection each, and listen for the answers (Columbia W4119)
+    Framed(Framed),
     /// Talk to one other over TCP, without a server
     Direct(Direct),
     /// Find others by a rendezvous server and talk by datagrams: names, rooms, multicast groups
@@ -103,6 +106,7 @@ Examples:
   client 192.0.2.7 4000       another machine
   printf 'hans\\nfalcon\\nwhoelse\\n' | client 4000
   client send 127.0.0.1 4000 --user hans --password-file pw yoda 'the lab is open'
+  client framed 127.0.0.1 5000 localhost 5001
   client direct --ip 192.0.2.7 --port 2020 --myport 2021
   client udp --ip 127.0.0.1 --port 4001 --myport 4002
 Exit codes: 0 ok, 1 other, 2 usage, 3 cannot connect, 4 login refused, 5 login blocked, 6 already
@@ -120,11 +124,23 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<End, End> {
     let ended = match &arguments.command {
+        Some(Sub::Framed(arguments)) => exchange::run(configure_framed(arguments)?),
         Some(Sub::Direct(arguments)) => direct::run(configure_direct(arguments)?),
         Some(Sub::Udp(arguments)) => udp::run(configure_udp(arguments)?),
         None | Some(Sub::Send(_)) => client::run(configure(arguments)?),
     };
     ended.map_err(|error| End::error(Code::Other, format!("cannot go on: {error}"), ""))
+}
+
+fn configure_framed(arguments: &Framed) -> Result<exchange::Options, End> {
+    Ok(exchange::Options {
+        host: arguments.server.clone(),
+        port: arguments.port,
+        own_host: arguments.my_addr.clone(),
+        own_port: arguments.my_port,
+        memory: memory(arguments.look.state.as_deref())?,
+        look: plain_look(&arguments.look),
+    })
 }
 
 fn configure_direct(arguments: &Direct) -> Result<direct::Options, End> {
@@ -159,7 +175,7 @@ fn plain_look(look: &look::Look) -> Look {
 fn configure(arguments: Arguments) -> Result<Options, End> {
     let Arguments { command, ip, port, common, chat, no_times, color, bell } = arguments;
     let (target, common, errand) = match command {
-        None | Some(Sub::Direct(_) | Sub::Udp(_)) => {
+        None | Some(Sub::Framed(_) | Sub::Direct(_) | Sub::Udp(_)) => {
             let target = Target { host: ip, port: port.unwrap_or_default(), family: common.family() };
             (target, common, None)
         }

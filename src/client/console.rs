@@ -91,8 +91,13 @@ pub(super) fn run(
 impl Console {
     /// Shows something; without a screen the program is at its end.
     pub(super) fn show(&self, told: Told) {
+        self.show_marked(0, told);
+    }
+
+    /// The same, reported by its mark when it is on the screen.
+    pub(super) fn show_marked(&self, mark: u64, told: Told) {
         if let Some(things) = &self.things {
-            let _ = things.send((0, told));
+            let _ = things.send((mark, told));
         }
     }
 
@@ -106,13 +111,18 @@ impl Console {
     /// Lets the next line be typed; in the editor also the one that is being typed, under another
     /// prompt.
     pub(super) fn ask(&mut self) {
+        self.ask_for(Question::Line);
+    }
+
+    /// The same for what is not a line of the talk.
+    pub(super) fn ask_for(&mut self, question: Question) {
         let overtakes = std::mem::replace(&mut self.asked, true);
         if overtakes && self.editor_left.is_none() {
             return;
         }
         let Some(questions) = &self.questions else { return };
         // The typing thread is at its end if nobody takes the question.
-        let _ = questions.send(Asked { question: Question::Line, user: Some(self.user.to_owned()) });
+        let _ = questions.send(Asked { question, user: Some(self.user.to_owned()) });
         if let Some(left) = &self.editor_left
             && overtakes
         {

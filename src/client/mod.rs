@@ -17,6 +17,7 @@
 
 mod console;
 pub mod direct;
+pub mod exchange;
 mod json;
 mod keyboard;
 mod link;

@@ -209,6 +209,11 @@ impl Painter {
                 self.style(&colour_of(from.as_str()).to_string(), from.as_str(), out);
                 out.extend([": ", text.as_str(), if self.look.bell { "\x07\n" } else { "\n" }]);
             }
+            Told::Pushed { text, when } => {
+                self.style("2", &self.time(*when), out);
+                let bell = self.look.bell && text.starts_with(['[', '<']);
+                out.extend([text.as_str(), if bell { "\x07\n" } else { "\n" }]);
+            }
             Told::News(text) => self.own_line(text, out),
             Told::Answer(text) => out.extend([text, "\n"]),
             Told::Refused(text) => self.paint_line("31", &format!("Error. {text}"), out),

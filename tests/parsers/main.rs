@@ -1,6 +1,7 @@
 //! Damaged input for every parser: none panics, none hoards memory, and what is accepted means
 //! what it says. Ten million inputs each, made from good ones; a failure is told with its seed.
 
+mod framed;
 mod mutate;
 
 use std::borrow::Cow;

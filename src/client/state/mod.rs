@@ -7,6 +7,7 @@
 pub mod complete;
 pub mod direct;
 mod ending;
+pub mod framed;
 pub mod handshake;
 mod login;
 mod modes;

@@ -14,6 +14,13 @@ pub enum Told {
         /// When it came, in milliseconds since 1970.
         when: i64,
     },
+    /// A line as a server or another client has written it, harmless.
+    Pushed {
+        /// The line.
+        text: String,
+        /// When it came, in milliseconds since 1970.
+        when: i64,
+    },
     /// Something has happened.
     News(String),
     /// The answer to a command.
