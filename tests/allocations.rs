@@ -52,6 +52,7 @@ fn at_our_client(users: u64) -> State {
     let rules = Rules {
         block: 0,
         timeout: 1_000_000,
+        heartbeat_timeout: 30_000,
         allow_new_users: false,
         hide_blockers: false,
         ask_private: false,
