@@ -48,6 +48,7 @@ pub(crate) fn moment(now: i64) -> Moment {
 pub(crate) fn spell(told: &Told) -> String {
     match told {
         Told::Said { from, text, .. } => format!("screen< {}: {}", from.as_str(), text.as_str()),
+        Told::Pushed { text, .. } => format!("screen< {text}"),
         Told::News(text) => format!("screen< -- {text}"),
         Told::Answer(text) => format!("screen< {text}"),
         Told::Refused(text) => format!("screen< Error. {text}"),
