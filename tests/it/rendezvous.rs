@@ -229,6 +229,7 @@ fn nobody_is_flooded_in_anothers_name() {
         assert!(worst <= Some(2 * DEBT_BYTES_MAX), "{victim}: {worst:?} bytes more in a minute than came");
     }
     let counts = hall.state.counts();
+    println!("{counts:?}");
     assert!(counts.dropped > counts.sent && counts.sent > 10_000, "the budget was needed: {counts:?}");
     assert_eq!((2 * DEBT_BYTES_MAX, REFILL_MILLIS), (4096, MINUTE));
 }
@@ -254,6 +255,7 @@ fn forged_addresses_without_end_take_bounded_room() {
         sent += hall.hear(from, &datagram).iter().map(|transmit| transmit.datagram.len()).sum::<usize>();
         most = most.max(hall.state.entries());
     }
+    println!("{most} entries at most, {sent} bytes for {came}");
     let limit = 2 * GUESTS_MAX + ROOMS_MAX + GROUPS_MAX + SOURCES_MAX;
     assert!(most <= limit, "{most} entries, {limit} allowed");
     assert!(sent <= came, "{sent} bytes for {came}");

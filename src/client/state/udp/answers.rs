@@ -77,6 +77,10 @@ impl State {
             let unchanged = if self.to == To::Nobody { "" } else { "; your text goes where it went before" };
             return self.refuse(format!("Nobody is called {}{unchanged}", harmless(&wanted)));
         };
+        if peer.is_ipv4() != self.rules.server.is_ipv4() {
+            let way = if peer.is_ipv4() { "IPv4" } else { "IPv6" };
+            return self.refuse(format!("{wanted} is reached by {way} alone, {peer}: ask the server that way too"));
+        }
         self.part();
         // He may have spoken already, in the other spelling.
         let spelling = self.spellings.get(&peer).copied().unwrap_or(spelling);
@@ -193,8 +197,8 @@ impl State {
         }
     }
 
-    /// Everybody in the group is told: in the spelling that names us, and in words, as the
-    /// original client does.
+    /// Everybody in the group is told who we are and says who he is; and told once more in words,
+    /// as the original client does it.
     pub(super) fn entered(&mut self, own: SocketAddr) {
         let Some((group, place)) = self.entering.take() else { return };
         if let To::Room { .. } = self.to {
@@ -203,8 +207,9 @@ impl State {
         self.news(format!("You are in the group {} at {place}", harmless(&group)));
         self.to = To::Group { name: group, place, own };
         self.members = None;
-        self.say_here();
-        let text = format!("Hey there I am {}", self.name.as_deref().unwrap_or_default());
+        let name = self.name.clone().unwrap_or_default();
+        let text = format!("Hey there I am {name}");
+        self.effects.push(super::Effect::Shout(Talk::Who(name).spell()));
         let hello = Talk::Said { spelling: Spelling::Codes, from: None, text };
         self.effects.push(super::Effect::Shout(hello.spell()));
         self.leave_at_end();
