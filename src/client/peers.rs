@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, SendTimeoutError, Sender, bounded, unbounded};
 use socket2::SockRef;
 
 use super::state::{PeerEvent, PeerId};
@@ -29,6 +29,10 @@ const NEWS_MAX: usize = 64;
 
 /// Texts of one session that may wait for a reader who takes his time; the next is not taken.
 const TEXTS_MAX: usize = 64;
+
+/// How long a full queue is waited for, once until there is room again: a script talks faster than
+/// any reader reads.
+const FULL_MAX: Duration = Duration::from_secs(1);
 
 /// Pause after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -69,6 +73,8 @@ struct Link {
     stream: Option<Arc<TcpStream>>,
     /// Of a private session: its queue, and whether it is closing.
     texts: Option<(Sender<Vec<u8>>, Arc<AtomicBool>)>,
+    /// The queue was full, and waiting did not help.
+    is_stuck: bool,
 }
 
 struct Listener {
@@ -153,7 +159,7 @@ impl Peers {
         let conversation =
             Conversation { peer, orders: from_mind, news: self.news.clone(), files: Arc::clone(&self.files) };
         thread::Builder::new().name("peer".into()).spawn(move || conversation.run(start))?;
-        self.links.insert(peer, Link { orders, stream: None, texts: None });
+        self.links.insert(peer, Link { orders, stream: None, texts: None, is_stuck: false });
         Ok(())
     }
 
@@ -165,10 +171,14 @@ impl Peers {
     }
 
     /// Says this, and in the handshake also waits for the answer. False if too much waits.
-    pub(super) fn tell(&self, peer: PeerId, frame: &Frame) -> bool {
-        let Some(link) = self.links.get(&peer) else { return true };
+    pub(super) fn tell(&mut self, peer: PeerId, frame: &Frame) -> bool {
+        let Some(link) = self.links.get_mut(&peer) else { return true };
         if let Some((texts, _)) = &link.texts {
-            return !matches!(texts.try_send(frame.bytes()), Err(TrySendError::Full(_)));
+            let patience = if link.is_stuck { Duration::ZERO } else { FULL_MAX };
+            let sent = texts.send_timeout(frame.bytes(), patience);
+            // A writer that has ended is news already.
+            link.is_stuck = matches!(sent, Err(SendTimeoutError::Timeout(_)));
+            return !link.is_stuck;
         }
         self.order(peer, Order::Send(frame.bytes()));
         if let Frame::Hello(_) | Frame::Proof { .. } = frame {

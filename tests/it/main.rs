@@ -20,6 +20,7 @@ mod handshake;
 mod limits;
 mod notices;
 mod play;
+mod private_sessions;
 mod programs;
 mod pure;
 mod races;
