@@ -223,6 +223,8 @@ pub(crate) struct Server {
     program: Program,
     /// Where it listens.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Where it listens for framed clients.
+    pub(crate) framed: Vec<SocketAddr>,
     /// The first of its start lines that names no address.
     pub(crate) first_note: String,
 }
@@ -230,14 +232,19 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn started(command: Command) -> Self {
         let mut program = Program::spawn(command);
-        let mut addresses = Vec::new();
+        let (mut addresses, mut framed) = (Vec::new(), Vec::new());
         loop {
             let line = program.read_line();
             let Some(address) = line.strip_prefix("listening on ") else {
-                assert!(!addresses.is_empty(), "it does not start: {:?} {}", line, program.end().stderr);
-                return Self { program, addresses, first_note: line };
+                let starts = !addresses.is_empty() || !framed.is_empty();
+                assert!(starts, "it does not start: {:?} {}", line, program.end().stderr);
+                return Self { program, addresses, framed, first_note: line };
             };
-            addresses.push(address.parse().expect("an address and a port"));
+            let (address, list) = match address.strip_suffix(" for framed clients") {
+                Some(address) => (address, &mut framed),
+                None => (address, &mut addresses),
+            };
+            list.push(address.parse().expect("an address and a port"));
         }
     }
 
