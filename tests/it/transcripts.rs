@@ -107,6 +107,9 @@ transcripts! {
         disk_fails
         disk_fails_confirming
         disk_fails_reading
+        group_disk_fails_midway
+        message_returned_behind_page
+        message_returned_while_leaving
         durable
         durable_unconfirmed
         files_register

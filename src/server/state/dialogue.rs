@@ -127,6 +127,11 @@ impl Session {
         self.is_ours || self.post.is_some()
     }
 
+    /// Whether what was sent to a leaving user is still to be confirmed.
+    pub(super) fn is_confirming(&self) -> bool {
+        self.last.is_some()
+    }
+
     fn is_prompted(&self) -> bool {
         matches!(self.stage, Stage::Name { .. } | Stage::Password(_) | Stage::NewPassword(_))
     }
@@ -504,6 +509,10 @@ impl State {
         // What was read is confirmed once it is written, and not for ever waited for.
         let until = self.now.elapsed + WRITE_MILLIS_MAX;
         if let Some(session) = self.sessions.get_mut(&conn) {
+            if let Some((user, unconfirmed)) = session.unconfirmed() {
+                let mailbox = &mut self.roster[user].mailbox;
+                mailbox.confirming = mailbox.confirming.max(unconfirmed.last());
+            }
             session.last = Some(last);
             session.silence = until;
             self.timers.insert((until, Timer::Silence(conn)));

@@ -57,8 +57,9 @@ pub(super) enum Promise {
     Return(UserId, Letter, Stored),
     /// A receipt is kept or forgotten: whose, and from whom; tried again until it is.
     Receipt(UserId, UserId),
-    /// A message in the mailboxes of `to`, and what the sender is told.
-    Message { to: Vec<UserId>, bytes: usize, answer: Option<Notice> },
+    /// A message in the mailboxes of `to`, and what the sender is told. Others have perhaps got it
+    /// at once: then his line has had an effect, whatever the disk does.
+    Message { to: Vec<UserId>, bytes: usize, answer: Option<Notice>, some_have_it: bool },
     /// `by` blocks `whom`, or no longer does.
     Block { by: UserId, whom: UserId, blocked: bool },
     /// A group is not as it was.
@@ -169,7 +170,12 @@ impl State {
         }
         for entry in entries {
             if let Some((user, tag)) = entry.line {
-                self.roster[user].lines.forget(tag);
+                let lines = &mut self.roster[user].lines;
+                if matches!(entry.promise, Promise::Message { some_have_it: true, .. }) {
+                    lines.done(tag, Some(Notice::Refused(Refusal::DiskFailed)));
+                } else {
+                    lines.forget(tag);
+                }
             }
             let answer = match entry.promise {
                 Promise::Message { .. } | Promise::Block { .. } | Promise::Group(_) => {
@@ -220,6 +226,9 @@ impl State {
     /// Tries again what the disk refused and nobody was told about.
     pub(super) fn retry_records(&mut self) {
         for (user, letter, stored) in std::mem::take(&mut self.journal.unreturned) {
+            if let Some(visit) = self.roster[user].session.and_then(|conn| self.visit(conn)) {
+                visit.reading.mark_stale();
+            }
             self.return_letter(user, letter, stored);
         }
         for user in std::mem::take(&mut self.journal.unforgotten) {

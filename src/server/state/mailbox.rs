@@ -35,12 +35,14 @@ pub(super) struct Mailbox {
     pub(super) deleted: u64,
     /// The highest number that was sent to our client.
     passed: u64,
+    /// The highest number that a session which left in order was ever to confirm.
+    pub(super) confirming: u64,
 }
 
 impl Mailbox {
     /// A mailbox as an earlier run left it.
     pub(super) fn remembered(count: u32, bytes: usize, last: u64) -> Self {
-        Self { count, bytes, last, confirmed: 0, deleted: 0, passed: 0 }
+        Self { count, bytes, last, confirmed: 0, deleted: 0, passed: 0, confirming: 0 }
     }
 
     /// Whether there is no room for one more message, of `more` bytes, where `max` may wait.
@@ -78,6 +80,8 @@ pub(super) struct Reading {
     upto: u64,
     /// A page was asked for, and then the mailbox went up to this number.
     asked: Option<u64>,
+    /// An older text has been put in since, which that page will miss.
+    is_stale: bool,
     /// What waited at log-in goes up to this number; no command is heard before it is read, so
     /// that a script which logs out at once gets its messages all the same.
     first: Option<u64>,
@@ -89,12 +93,17 @@ impl Reading {
     /// A session begins; our client has shown everything up to `shown` before.
     pub(super) fn new(mailbox: &Mailbox, shown: u64) -> Self {
         let first = (mailbox.count > 0 && mailbox.last > mailbox.confirmed).then_some(mailbox.last);
-        Self { upto: mailbox.confirmed, asked: None, first, shown }
+        Self { upto: mailbox.confirmed, asked: None, is_stale: false, first, shown }
     }
 
     /// Forgets that a page was asked for.
     pub(super) fn ask_again(&mut self) {
         self.asked = None;
+    }
+
+    /// An older text is put in behind the question for a page.
+    pub(super) fn mark_stale(&mut self) {
+        self.is_stale = self.asked.is_some();
     }
 
     /// What waited at log-in is no longer waited for.
@@ -208,8 +217,9 @@ impl State {
         if later.is_empty() {
             self.accept(conn, from);
         } else {
+            let some_have_it = !here.is_empty();
             let answer = self.stored_for(&letter.scope, here, &later);
-            self.put(conn, from, later, letter, answer);
+            self.put(conn, from, later, letter, answer, some_have_it);
         }
     }
 
@@ -320,11 +330,20 @@ impl State {
             None => Some(Notice::Stored { to: self.roster[to].name.clone(), seen: self.last_seen(to) }),
             Some(_) => self.receipt.then_some(Notice::Sent),
         };
-        self.put(conn, from, vec![to], letter, answer);
+        self.put(conn, from, vec![to], letter, answer, false);
     }
 
     /// Puts a text into mailboxes that have room for it; the sender's answer waits for the disk.
-    fn put(&mut self, conn: ConnId, from: UserId, to: Vec<UserId>, letter: Letter, answer: Option<Notice>) {
+    /// `some_have_it`: others have got it at once.
+    fn put(
+        &mut self,
+        conn: ConnId,
+        from: UserId,
+        to: Vec<UserId>,
+        letter: Letter,
+        answer: Option<Notice>,
+        some_have_it: bool,
+    ) {
         let bytes = letter.text.as_str().len();
         let mut names = Vec::with_capacity(to.len());
         for &user in &to {
@@ -336,7 +355,7 @@ impl State {
         let record = Record::Message { to: names, letter, tag: self.tag };
         // Who is here but not ready reads it from there.
         let readers: Vec<ConnId> = to.iter().filter_map(|&user| self.roster[user].session).collect();
-        self.store(record, Some(conn), line, Promise::Message { to, bytes, answer });
+        self.store(record, Some(conn), line, Promise::Message { to, bytes, answer, some_have_it });
         readers.into_iter().for_each(|reader| self.queue(reader));
     }
 
@@ -363,6 +382,9 @@ impl State {
     pub(super) fn deliver_page(&mut self, conn: ConnId, page: Option<Vec<Letter>>) {
         let Some(visit) = self.visit(conn) else { return };
         let (user, asked) = (visit.user, visit.reading.asked.take());
+        if std::mem::take(&mut visit.reading.is_stale) {
+            return self.queue(conn);
+        }
         // What the disk has refused to take back comes first.
         let Some(page) = page.filter(|_| !self.journal.owes_return(user)) else {
             self.unread.push(conn);
@@ -442,7 +464,9 @@ impl State {
             let bytes = letter.text.as_str().len();
             let is_held = matches!(stored, Stored::Yes | Stored::ReadElsewhere);
             // Our client may have shown newer ones, which it takes for all up to there.
-            let is_passed = road == Road::Again && letter.number <= self.roster[user].mailbox.passed;
+            // And what another session is about to confirm up to there would be deleted unread.
+            let is_passed = road == Road::Again
+                && (letter.number <= self.roster[user].mailbox.passed || self.is_confirming(user, letter.number));
             match self.roster[user].session {
                 // A stored one is read again by the new session, or has been confirmed by it. The
                 // other gets a new number, behind what still waits: numbers rise for whoever is here.
@@ -467,6 +491,14 @@ impl State {
                 _ => {}
             }
         }
+    }
+
+    /// Whether a session that is leaving is still to confirm this number or a higher one.
+    fn is_confirming(&mut self, user: UserId, number: u64) -> bool {
+        number <= self.roster[user].mailbox.confirming
+            && self.sessions.values_mut().filter(|session| session.is_confirming()).any(|session| {
+                session.unconfirmed().is_some_and(|(owner, ring)| owner == user && number <= ring.last())
+            })
     }
 
     fn renumber(&mut self, letter: Letter) -> Letter {

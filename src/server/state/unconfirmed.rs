@@ -104,6 +104,11 @@ impl Unconfirmed {
         self.doubtful == Some(number)
     }
 
+    /// The highest number in the ring, 0 if it is empty.
+    pub(super) fn last(&self) -> u64 {
+        self.ring.back().map_or(0, |delivered| delivered.number)
+    }
+
     /// Whether a sender is still to be told of a text in the ring.
     pub(super) fn awaits_receipt(&self) -> bool {
         self.ring.iter().any(|delivered| delivered.receipt && !delivered.noted)
