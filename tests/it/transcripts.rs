@@ -109,7 +109,6 @@ transcripts! {
         disk_fails_reading
         group_disk_fails_midway
         message_returned_behind_page
-        message_returned_while_leaving
         durable
         durable_unconfirmed
         files_register

@@ -125,9 +125,15 @@ impl Store {
                     return;
                 };
                 match change {
-                    Change::Added(users) => members.extend(users.iter().cloned()),
-                    Change::Removed(users) => members.retain(|member| member == owner || !users.contains(member)),
+                    Change::Added(users) => {
+                        members.extend(users.iter().cloned());
+                        members.sort_unstable();
+                        members.dedup();
+                    }
+                    Change::Removed(users) if users.contains(owner) => {}
+                    Change::Removed(users) => members.retain(|member| !users.contains(member)),
                     Change::Renamed(fresh) => *name = fresh.clone(),
+                    Change::Owned(user) if !members.contains(user) => {}
                     Change::Owned(user) => *owner = user.clone(),
                     Change::Made { .. } | Change::Gone => {}
                 }

@@ -3,11 +3,11 @@
 
 use chinwag::client::state as mind;
 use chinwag::server::ids::ConnId;
-use chinwag::server::state::{Effect, Event, Parting, Record, Remembered, Rules, State};
+use chinwag::server::state::{Change, Effect, Event, Parting, Record, Remembered, Rules, State};
 use chinwag::wire::control::Say;
 use chinwag::wire::name::UserName;
 use chinwag::wire::time::Moment;
-use chinwag::wire::{Letter, Notice, Refusal, Road, Tag};
+use chinwag::wire::{Letter, News, Notice, Refusal, Road, Scope, Tag};
 
 use crate::disk::Store;
 
@@ -60,6 +60,34 @@ faults! {
     BlockedAfterOffline: "a message to somebody away is called stored although he blocks the sender",
     BlockNotStored: "a block does not survive a crash",
     UnblockNotStored: "the end of a block does not survive a crash",
+    // Receipts.
+    ReceiptEarly: "a receipt does not wait for the socket of the reader",
+    SeenWhenDelivered: "what is delivered to our client counts as seen",
+    ReceiptTwice: "a receipt is told twice",
+    ReceiptLost: "a receipt is not told",
+    ReceiptToAnother: "a receipt goes to somebody else",
+    SentBeforeDisk: "a text is called sent before the disk has it",
+    ReceiptNotStored: "a receipt that waits does not survive a crash",
+    ReceiptNotForgotten: "a receipt that our client has shown waits on",
+    MeanwhileLost: "a receipt that has waited is not told",
+    // Groups.
+    GroupTextToStranger: "a group text reaches who is no member, or no longer",
+    GroupTextToBlocker: "a group text reaches who blocks the sender",
+    GroupTextNotStored: "a group text is not stored for the first who is away",
+    RenameNotStored: "the new name of a group does not survive a crash",
+    KickNotStored: "the end of a membership does not survive a crash",
+    OwnerNotStored: "the new owner of a group is forgotten in a crash",
+    StrangerKicks: "who is not the owner may remove members",
+    OwnerLeaves: "the owner may leave while others remain",
+    NewsLost: "members hear nothing of a group's new name",
+    NewsToBlocker: "news of a group reach who blocks its author",
+    // Modes.
+    ExitTooFar: "/exit leaves two modes",
+    SecondTildeLost: "a text ends at its tilde",
+    GeneralToBlocker: "a general text reaches who blocks the sender",
+    GeneralNotStored: "a general text is stored for nobody",
+    ModeUntold: "a session that moves to a new link does not tell its mode",
+    ModeNotRestored: "our client does not lead a new session back to its mode",
     // The store.
     BatchLost: "a batch is reported and not written",
     RefusedKept: "a batch is refused and written all the same",
@@ -90,6 +118,8 @@ pub(crate) struct Server {
     tags: Vec<Tag>,
     /// Connections that were ever logged in.
     welcomed: Vec<ConnId>,
+    /// Who blocks whom.
+    blocks: Vec<(UserName, UserName)>,
 }
 
 /// Added to the number of a line that comes again.
@@ -102,9 +132,10 @@ impl Server {
         accounts: Vec<(UserName, String)>,
         remembered: Remembered,
         now: Moment,
+        first_token: u128,
     ) -> Self {
         // As on every stage, tokens are 1, 2, 3 ...
-        let mut last = 0;
+        let mut last = first_token;
         let tokens = move || {
             last += 1;
             last
@@ -114,6 +145,7 @@ impl Server {
             Some(Fault::TimeoutLong) => rules.timeout += 1,
             _ => {}
         }
+        let remembered_blocks = remembered.blocks.clone();
         let names = accounts.iter().map(|(name, _)| name.clone()).collect();
         Self {
             fault,
@@ -127,6 +159,7 @@ impl Server {
             answered: Vec::new(),
             tags: Vec::new(),
             welcomed: Vec::new(),
+            blocks: remembered_blocks,
         }
     }
 
@@ -173,11 +206,33 @@ impl Server {
         self.online.iter().filter(|(_, other)| other != name).map(|(id, _)| *id).collect()
     }
 
+    /// The connections of those who block this user, added to others.
+    fn and_blockers(&self, mut ids: Vec<ConnId>, whom: &UserName) -> Vec<ConnId> {
+        let blocks = |by: &UserName| self.blocks.iter().any(|(other, blocked)| other == by && blocked == whom);
+        ids.extend(self.online.iter().filter(|(_, name)| blocks(name)).map(|(id, _)| *id));
+        ids
+    }
+
     fn handle_event(&mut self, fault: Fault, now: Moment, event: Event<'_>, effects: &mut Vec<Effect>) {
         let event = match (fault, event) {
             (Fault::ConfirmedEarly, Event::Closed(id, _)) => Event::Closed(id, Parting::Clean),
             (Fault::ClosedForgotten, Event::Closed(id, _)) if !self.welcomed.contains(&id) => return,
             (Fault::SeenForgotten, Event::Line(_, line)) if line.starts_with(b"SEEN ") => return,
+            (Fault::ReceiptEarly, Event::Stalled(_)) => return,
+            (Fault::ReceiptNotForgotten, Event::Line(_, line)) if line.starts_with(b"TOLD ") => return,
+            (Fault::ExitTooFar, Event::Line(id, b"/exit")) => {
+                self.state.handle(now, Event::Line(id, b"/exit"), effects);
+                return self.state.handle(now, Event::Line(id, b"/exit"), &mut Vec::new());
+            }
+            (Fault::SecondTildeLost, Event::Line(id, line)) => {
+                let mut tildes = line.iter().enumerate().filter(|(_, byte)| **byte == b'~').map(|(at, _)| at);
+                let end = tildes.nth(1).filter(|_| line.ends_with(b"~more")).unwrap_or(line.len());
+                return self.state.handle(now, Event::Line(id, &line[..end]), effects);
+            }
+            (Fault::StrangerKicks | Fault::OwnerLeaves, Event::Line(id, line)) => {
+                self.state.handle(now, Event::Line(id, line), effects);
+                return self.allow(fault, now, line, effects);
+            }
             (Fault::MissForgotten, Event::Line(id, line)) if line.ends_with(b" wrong") => {
                 effects.push(Effect::Send(id, Notice::WrongPassword { tries: 2 }));
                 return effects.push(Effect::Send(id, Notice::AskPassword));
@@ -205,6 +260,29 @@ impl Server {
         self.state.handle(now, event, effects);
     }
 
+    /// Carries out for another what was refused to somebody for not being the owner, or for being it.
+    fn allow(&mut self, fault: Fault, now: Moment, line: &[u8], effects: &mut Vec<Effect>) {
+        let line = String::from_utf8_lossy(line);
+        let is_refused = |effect: &Effect| match effect {
+            Effect::Send(_, Notice::Refused(Refusal::NotOwner(_))) => fault == Fault::StrangerKicks,
+            Effect::Send(_, Notice::Refused(Refusal::OwnerStays(_))) => fault == Fault::OwnerLeaves,
+            _ => false,
+        };
+        let Some(words) = line.find("group kick").or_else(|| line.find("group leave")) else { return };
+        if !effects.iter().any(is_refused) {
+            return;
+        }
+        for (id, _) in self.online.clone() {
+            let mut more = Vec::new();
+            // With a slash it is a command in every mode.
+            self.state.handle(now, Event::Line(id, format!("/{}", &line[words..]).as_bytes()), &mut more);
+            if more.iter().any(|effect| matches!(effect, Effect::Store(_))) {
+                effects.clear();
+                return effects.append(&mut more);
+            }
+        }
+    }
+
     /// Appends what becomes of an effect.
     fn alter(&mut self, fault: Fault, now: Moment, effect: Effect, resumes: bool, effects: &mut Vec<Effect>) {
         match &effect {
@@ -217,6 +295,13 @@ impl Server {
                 let conn = *conn;
                 self.online.retain(|(other, _)| *other != conn);
                 self.lobby.retain(|other| *other != conn);
+            }
+            _ => {}
+        }
+        match &effect {
+            Effect::Store(Record::Block { by, whom }) => self.blocks.push((by.clone(), whom.clone())),
+            Effect::Store(Record::Unblock { by, whom }) => {
+                self.blocks.retain(|block| *block != (by.clone(), whom.clone()))
             }
             _ => {}
         }
@@ -301,6 +386,44 @@ impl Server {
                 Effect::Cast(self.all_but(&letter.from), Notice::Said(letter))
             }
             (Fault::SkippedUntold, Effect::Send(_, Notice::SomeSkipped)) => return,
+            (Fault::SeenWhenDelivered, Effect::Send(id, Notice::Delivered(readers))) => {
+                Effect::Send(id, Notice::Seen(readers))
+            }
+            (Fault::ReceiptTwice, Effect::Send(id, Notice::Seen(readers))) => {
+                effects.push(Effect::Send(id, Notice::Seen(readers.clone())));
+                Effect::Send(id, Notice::Seen(readers))
+            }
+            (Fault::ReceiptLost, Effect::Send(_, Notice::Seen(_)))
+            | (Fault::MeanwhileLost, Effect::Send(_, Notice::SeenMeanwhile { .. }))
+            | (Fault::NewsLost, Effect::Cast(_, Notice::Group { news: News::Renamed(_), .. })) => return,
+            (Fault::ModeUntold, Effect::Send(_, Notice::Mode(_))) if resumes => return,
+            (Fault::ReceiptToAnother, Effect::Send(id, Notice::Seen(readers))) => {
+                let other = self.online.iter().find(|(other, _)| *other != id).map_or(id, |(other, _)| *other);
+                Effect::Send(other, Notice::Seen(readers))
+            }
+            (Fault::SentBeforeDisk, Effect::Hold(id)) if mail_to.is_some() => {
+                effects.push(Effect::Send(id, Notice::Sent));
+                Effect::Hold(id)
+            }
+            (Fault::SentBeforeDisk, Effect::Release(id, Some(Notice::Sent))) => Effect::Release(id, None),
+            (Fault::GroupTextToStranger, Effect::Cast(_, Notice::Said(letter))) if is_for_group(&letter) => {
+                Effect::Cast(self.all_but(&letter.from), Notice::Said(letter))
+            }
+            (Fault::GroupTextToBlocker, Effect::Cast(ids, Notice::Said(letter))) if is_for_group(&letter) => {
+                Effect::Cast(self.and_blockers(ids, &letter.from), Notice::Said(letter))
+            }
+            (Fault::GeneralToBlocker, Effect::Cast(ids, Notice::Said(letter))) if letter.scope == Scope::General => {
+                Effect::Cast(self.and_blockers(ids, &letter.from), Notice::Said(letter))
+            }
+            (Fault::NewsToBlocker, Effect::Cast(ids, Notice::Group { group, by, news })) => {
+                Effect::Cast(self.and_blockers(ids, &by), Notice::Group { group, by, news })
+            }
+            (Fault::GroupTextNotStored, Effect::Store(Record::Message { mut to, letter, tag }))
+                if is_for_group(&letter) && !to.is_empty() =>
+            {
+                to.remove(0);
+                Effect::Store(Record::Message { to, letter, tag })
+            }
             (Fault::BlockedAfterOffline, Effect::Send(id, Notice::Refused(Refusal::Blocked(name))))
                 if !self.is_online(&name) =>
             {
@@ -316,6 +439,13 @@ impl Server {
         let Some(fault) = self.fault else { return store.commit(records) };
         let altered = records.iter().cloned().map(|record| match (fault, record) {
             (Fault::OneNotDeleted, Record::Confirmed { user, upto }) => Record::Confirmed { user, upto: upto - 1 },
+            (Fault::ReceiptNotStored, Record::Receipt { receipt: Some(_), .. })
+            | (Fault::RenameNotStored, Record::Group { change: Change::Renamed(_), .. })
+            | (Fault::KickNotStored, Record::Group { change: Change::Removed(_), .. })
+            | (Fault::OwnerNotStored, Record::Group { change: Change::Owned(_), .. }) => Record::Nothing,
+            (Fault::GeneralNotStored, Record::Message { letter, tag, .. }) if letter.scope == Scope::General => {
+                Record::Message { to: Vec::new(), letter, tag }
+            }
             (Fault::TagNotStored, Record::Message { to, letter, .. }) => Record::Message { to, letter, tag: None },
             (_, record) => record,
         });
@@ -333,16 +463,22 @@ impl Server {
     }
 }
 
+fn is_for_group(letter: &Letter) -> bool {
+    matches!(letter.scope, Scope::Group(_))
+}
+
 /// The client's mind, with a fault perhaps.
 pub(crate) struct Mind {
     fault: Option<Fault>,
     state: mind::State,
     tags: Vec<Tag>,
+    /// Sessions in which it has entered a mode.
+    modes: Vec<u64>,
 }
 
 impl Mind {
     pub(crate) fn new(fault: Option<Fault>, rules: mind::Rules, now: Moment) -> Self {
-        Self { fault, state: mind::State::new(rules, now), tags: Vec::new() }
+        Self { fault, state: mind::State::new(rules, now), tags: Vec::new(), modes: Vec::new() }
     }
 
     pub(crate) fn deadline(&self) -> Option<i64> {
@@ -363,6 +499,15 @@ impl Mind {
                 effects.push(effect.clone());
             }
             (Fault::NotRemembered, mind::Effect::Remember(..)) => return,
+            (Fault::ModeNotRestored, mind::Effect::Send(line)) => {
+                if let Ok(Say::Typed { tag, line: "/general" | "/direct" | "/group" }) = Say::parse(line) {
+                    // Carried out the first time, and never again.
+                    if self.modes.iter().any(|session| *session != tag.session) {
+                        return effects.push(mind::Effect::Send(Say::Typed { tag, line: "groups" }.spell()));
+                    }
+                    self.modes.push(tag.session);
+                }
+            }
             (Fault::ShownTooFar | Fault::NotResent | Fault::ResentAnew, mind::Effect::Send(line)) => {
                 match Say::parse(line) {
                     Ok(Say::Login { name, shown }) if fault == Fault::ShownTooFar => {

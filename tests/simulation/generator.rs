@@ -1,6 +1,8 @@
 //! A seed made into acts: a few users who get in each other's way, at a few seats.
 
 use chinwag::client::state::Question;
+use chinwag::server::ids::ConnId;
+use chinwag::wire::{self, Mode};
 
 use crate::dice::Dice;
 use chinwag::server::state::MAILBOX_MESSAGES_MAX;
@@ -13,6 +15,15 @@ const SEATS: [char; 7] = ['a', 'b', 'c', 'd', 'A', 'B', 'N'];
 
 /// Users who act; the last of the accounts only looks odd.
 const USERS: usize = 5;
+
+/// Names that groups get; one is a user's too, one has a tilde, and one is illegal.
+const GROUPS: [&str; 5] = ["g", "rebels", "luke", "x~y", "a/b"];
+
+/// Names in a list, not all of them good.
+const LISTED: usize = USERS + 1;
+
+/// From where connections come; two of them are one network.
+const SOURCES: [&str; 4] = ["127.0.0.1", "192.0.2.7", "2001:db8::1", "2001:db8::2"];
 
 /// Choices out of a seed.
 pub(crate) struct Random(Dice);
@@ -78,6 +89,9 @@ impl Generator {
             140..155 => Act::Drain(seat),
             155..235 => self.pass(world),
             235..237 => self.burst(world, seat),
+            237..247 if seat.is_ascii_lowercase() && world.conn_of(seat).is_none() => {
+                Act::From(seat, self.random.pick(&SOURCES).parse().expect("an address"))
+            }
             _ if world.is_slow(seat) && self.random.percent(20) => Act::Drain(seat),
             _ => Act::Send(seat, self.line(world, seat)),
         }
@@ -134,14 +148,14 @@ impl Generator {
                     if self.random.percent(85) { right.to_owned() } else { "wrong".to_owned() }
                 }
                 None | Some(Some(Question::Name)) => self.log_in(seat),
-                Some(_) => self.command(),
+                Some(_) => self.talk(world, id),
             };
         }
         let right = id.and_then(|id| world.model.asked_password(id));
         match (id, right) {
             (_, Some(right)) if self.random.percent(70) => right.to_owned(),
             (_, Some(_)) => "wrong".to_owned(),
-            (Some(id), None) if world.model.is_online(id) => self.command(),
+            (Some(online), None) if world.model.is_online(online) => self.talk(world, id),
             _ => self.log_in(seat),
         }
     }
@@ -159,22 +173,128 @@ impl Generator {
         }
     }
 
-    fn command(&mut self) -> String {
+    /// What somebody who is logged in types: most of it has a meaning in his mode.
+    fn talk(&mut self, world: &World, id: Option<ConnId>) -> String {
+        let (mode, question) = id.map_or((Mode::Command, None), |id| world.model.mode_at(id));
+        let line = match mode {
+            Mode::Command => return self.command(world, id),
+            _ if self.random.percent(30) => return self.command_in_mode(world, id),
+            Mode::General => self.text(),
+            Mode::Direct => {
+                let user = self.user();
+                self.addressed(user)
+            }
+            Mode::Group => self.talk_in_group(world, id, question),
+        };
+        if self.random.percent(4) { format!("//{line}") } else { line }
+    }
+
+    /// `name~text`, also with a text that has a tilde, and in wrong forms.
+    fn addressed(&mut self, name: &str) -> String {
+        let text = self.text();
+        match self.random.below(20) {
+            0 | 1 => format!("{name}~{text}~more"),
+            2 => text,
+            3 => format!("~{text}"),
+            4 => format!("nobody~{text}"),
+            5 => format!(" {name} ~ {text}"),
+            _ => format!("{name}~{text}"),
+        }
+    }
+
+    fn talk_in_group(&mut self, world: &World, id: Option<ConnId>, question: Option<wire::Question>) -> String {
+        let group = self.group(world, id, false);
+        match question {
+            Some(wire::Question::Create) if self.random.percent(60) => {
+                self.random.pick(&["y", "n", "yes", "no", "perhaps"]).to_owned()
+            }
+            Some(wire::Question::Name) => self.random.pick(&GROUPS).to_owned(),
+            Some(wire::Question::Members) if self.random.percent(25) => "~".to_owned(),
+            Some(wire::Question::Members) => self.names().join(" ~"),
+            _ => self.addressed(&group),
+        }
+    }
+
+    /// A command in a chat mode begins with a slash.
+    fn command_in_mode(&mut self, world: &World, id: Option<ConnId>) -> String {
+        match self.random.below(10) {
+            0..4 => "/exit".to_owned(),
+            4 | 5 => self.mode(),
+            6 if self.random.percent(30) => "/leave".to_owned(),
+            _ => format!("/{}", self.command(world, id).trim_start_matches('/')),
+        }
+    }
+
+    fn mode(&mut self) -> String {
+        self.random.pick(&["/general", "/direct", "/group"]).to_owned()
+    }
+
+    fn command(&mut self, world: &World, id: Option<ConnId>) -> String {
         let (user, text) = (self.user(), self.text());
         match self.random.below(100) {
-            0..58 => format!("message {user} {text}"),
-            58..65 => format!("broadcast {text}"),
-            65..69 => format!("block {user}"),
-            69..74 => format!("unblock {user}"),
-            74..78 => "whoelse".to_owned(),
-            78..84 => format!("whoelsesince {}", self.random.pick(&[0, 1, 5, 10, 60, 1000])),
-            84..90 => format!("status {user}"),
-            90..92 => "help".to_owned(),
-            92..94 => "hello".to_owned(),
-            94 => "message".to_owned(),
-            95 => format!("message nobody {text}"),
+            0..38 => format!("message {user} {text}"),
+            38..43 => format!("broadcast {text}"),
+            43..47 => format!("block {user}"),
+            47..52 => format!("unblock {user}"),
+            52..54 => "whoelse".to_owned(),
+            54..57 => format!("whoelsesince {}", self.random.pick(&[0, 1, 5, 10, 60, 1000])),
+            57..60 => format!("status {user}"),
+            60 => self.random.pick(&["help", "help group", "help /add", "help nonsense"]).to_owned(),
+            61 => "hello".to_owned(),
+            62 => {
+                self.random.pick(&["message", "group", "group add g", "/rename a b c", "receipts perhaps"]).to_owned()
+            }
+            63 => format!("message nobody {text}"),
+            64..69 => {
+                self.random.pick(&["receipts on", "receipts on", "receipts on", "receipts off", "receipts"]).to_owned()
+            }
+            69..74 => self.mode(),
+            74 => "/exit".to_owned(),
+            75..97 => self.group_command(world, id, &text),
             _ => "logout".to_owned(),
         }
+    }
+
+    fn group_command(&mut self, world: &World, id: Option<ConnId>, text: &str) -> String {
+        let (mine, any) = (self.group(world, id, true), self.group(world, id, false));
+        let (names, user, fresh) = (self.names().join(" "), self.user(), self.random.pick(&GROUPS));
+        match self.random.below(100) {
+            0..14 => format!("group create {fresh} {names}"),
+            14..48 => format!("group send {any} {text}"),
+            48..56 => format!("group add {mine} {names}"),
+            56..62 => format!("group kick {mine} {names}"),
+            62..67 => format!("group rename {mine} {fresh}"),
+            67..71 => format!("group owner {mine} {user}"),
+            71..75 => format!("group leave {any}"),
+            75..77 => format!("group delete {mine}"),
+            77..80 => format!("group members {any}"),
+            80..84 => "groups".to_owned(),
+            84..87 => format!("/add {names}"),
+            87..89 => format!("/add {mine} {user}"),
+            89..92 => format!("/kick {names}"),
+            92..94 => format!("/rename {fresh}"),
+            94 => format!("/rename {mine} {fresh}"),
+            95..98 => "/members".to_owned(),
+            98 => format!("/members {any}"),
+            _ => format!("group add {mine}{}", " luke".repeat(65)),
+        }
+    }
+
+    /// The name of a group: most often one's own.
+    fn group(&mut self, world: &World, id: Option<ConnId>, owned: bool) -> String {
+        let mut groups = id.map_or_else(Vec::new, |id| world.model.groups_at(id));
+        groups.retain(|(_, is_mine)| *is_mine || !owned);
+        if groups.is_empty() || self.random.percent(12) {
+            return self.random.pick(&GROUPS).to_owned();
+        }
+        let at = self.random.below(groups.len());
+        groups.swap_remove(at).0
+    }
+
+    fn names(&mut self) -> Vec<&'static str> {
+        let count = 1 + self.random.below(4);
+        let name = |at: usize| if at < USERS { ACCOUNTS[at].0 } else { "nobody" };
+        (0..count).map(|_| name(self.random.below(LISTED))).collect()
     }
 }
 
@@ -187,6 +307,9 @@ pub(crate) fn epilogue() -> Vec<Act> {
     acts.extend(SEATS.map(Act::EndOfInput));
     acts.extend(SEATS[4..].iter().copied().map(Act::Killed));
     acts.push(Act::Pass(45_000));
+    // Groups are as they were, and what was seen meanwhile is told.
+    let questions =
+        |seat| ["groups", "group members g", "group members rebels"].map(|line| Act::Send(seat, line.to_owned()));
     for crash in [true, false] {
         acts.extend(
             ACCOUNTS[..USERS]
@@ -194,6 +317,7 @@ pub(crate) fn epilogue() -> Vec<Act> {
                 .zip('e'..)
                 .map(|((name, password), seat)| Act::Send(seat, format!("{name} {password}"))),
         );
+        acts.extend(('e'..).take(USERS).flat_map(questions));
         if crash {
             acts.extend(('e'..).take(USERS).map(|seat| Act::Send(seat, "logout".to_owned())));
             acts.push(Act::Crash);

@@ -18,6 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use faults::{FAULTS, Fault};
+use model::{RULES, Reached};
 use play::{Play, Setup};
 use run::{Script, play_seed};
 use world::World;
@@ -37,6 +38,16 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 
 /// Plays seeds on all cores until one breaks a rule: the lowest of those found, with its script.
 fn play_seeds(first: u64, count: u64, fault: Option<Fault>) -> Option<(u64, Script, String)> {
+    play_and_count(first, count, fault, &|_| ())
+}
+
+/// The same; `count` hears which rules each seed has come to.
+fn play_and_count(
+    first: u64,
+    count: u64,
+    fault: Option<Fault>,
+    hear: &(dyn Fn(Reached) + Sync),
+) -> Option<(u64, Script, String)> {
     let next = AtomicU64::new(first);
     let found = Mutex::new(None::<(u64, Script, String)>);
     let end = AtomicU64::new(first + count);
@@ -48,11 +59,14 @@ fn play_seeds(first: u64, count: u64, fault: Option<Fault>) -> Option<(u64, Scri
         if seed > first && (seed - first).is_multiple_of(SEEDS_PER_WORD) {
             println!("{} of {count} seeds", seed - first);
         }
-        if let Err((script, trouble)) = play_seed(seed, fault) {
-            end.fetch_min(seed, Ordering::Relaxed);
-            let mut found = found.lock().expect("no panic");
-            if found.as_ref().is_none_or(|(lowest, ..)| seed < *lowest) {
-                *found = Some((seed, script, trouble));
+        match play_seed(seed, fault) {
+            Ok(reached) => hear(reached),
+            Err((script, trouble)) => {
+                end.fetch_min(seed, Ordering::Relaxed);
+                let mut found = found.lock().expect("no panic");
+                if found.as_ref().is_none_or(|(lowest, ..)| seed < *lowest) {
+                    *found = Some((seed, script, trouble));
+                }
             }
         }
     };
@@ -61,14 +75,26 @@ fn play_seeds(first: u64, count: u64, fault: Option<Fault>) -> Option<(u64, Scri
     found.into_inner().expect("no panic")
 }
 
-/// Every rule, on every seed. A seed that fails is printed as a short transcript.
+/// Every rule, on every seed. A seed that fails is printed as a short transcript. How many seeds
+/// have come to each rule of groups, receipts and modes is printed too; none may be out of reach.
 #[test]
 fn no_seed_breaks_a_rule() {
     let (first, count) = (number("CHINWAG_SIMULATION_FIRST", 0), number("CHINWAG_SIMULATION_SEEDS", SEEDS));
-    if let Some((seed, script, _)) = play_seeds(first, count, None) {
+    let counts: Vec<AtomicU64> = RULES.iter().map(|_| AtomicU64::new(0)).collect();
+    let hear = |reached: Reached| {
+        for ((rule, _), seeds) in RULES.iter().zip(&counts) {
+            seeds.fetch_add(u64::from(reached.has(*rule)), Ordering::Relaxed);
+        }
+    };
+    if let Some((seed, script, _)) = play_and_count(first, count, None, &hear) {
         let script = script.minimise(None);
         let trouble = script.play(None).expect("it is still broken");
         panic!("seed {seed}: {trouble}\n\n{}", script.write(&trouble, None));
+    }
+    for ((_, what), seeds) in RULES.iter().zip(&counts) {
+        let seeds = seeds.load(Ordering::Relaxed);
+        println!("{seeds:8} of {count} seeds: {what}");
+        assert!(seeds > 0 || count < SEEDS, "no seed comes to this: {what}");
     }
 }
 
@@ -81,16 +107,24 @@ fn every_transcript_is_played_by_the_simulator() {
             continue;
         }
         let mut world = World::recorded(&play.setup, None);
+        world.tokens_repeat = true;
         play.perform(&mut world, |line| Some(line.to_owned()), true);
         world.finish();
         assert_eq!(world.model.trouble(), None, "{name}");
     }
 }
 
+/// Each is found, and what is found is printed.
 #[test]
 fn every_planted_fault_is_found() {
-    let missed = FAULTS.iter().filter(|(fault, _)| play_seeds(0, SEEDS_PER_FAULT, Some(*fault)).is_none());
-    let missed: Vec<&str> = missed.map(|(_, what)| *what).collect();
+    let is_missed = |(fault, what): &&(Fault, &str)| match play_seeds(0, SEEDS_PER_FAULT, Some(*fault)) {
+        Some((seed, _, trouble)) => {
+            println!("{what}: seed {seed}: {trouble}");
+            false
+        }
+        None => true,
+    };
+    let missed: Vec<&str> = FAULTS.iter().filter(is_missed).map(|(_, what)| *what).collect();
     assert!(missed.is_empty(), "not found: {missed:#?}");
     assert_eq!(play_seeds(0, SEEDS_PER_FAULT, None).map(|(seed, _, trouble)| (seed, trouble)), None);
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::faults::Fault;
 use crate::generator::{self, Generator, Random};
+use crate::model::Reached;
 use crate::play::{Act, Setup, Stage};
 use crate::world::World;
 
@@ -17,8 +18,8 @@ pub(crate) struct Script {
     pub(crate) acts: Vec<Act>,
 }
 
-/// Plays a seed. If a rule is broken: the script that did it, and which.
-pub(crate) fn play_seed(seed: u64, fault: Option<Fault>) -> Result<(), (Script, String)> {
+/// Plays a seed: which rules it has come to. If one is broken: the script that did it, and which.
+pub(crate) fn play_seed(seed: u64, fault: Option<Fault>) -> Result<Reached, (Script, String)> {
     let mut random = Random::new(seed);
     let setup = generator::setup(&mut random);
     let mut world = World::new(&setup, fault);
@@ -34,7 +35,7 @@ pub(crate) fn play_seed(seed: u64, fault: Option<Fault>) -> Result<(), (Script, 
     world.finish();
     match world.model.trouble() {
         Some(trouble) => Err((Script { setup, acts }, trouble.to_owned())),
-        None => Ok(()),
+        None => Ok(world.model.reached()),
     }
 }
 

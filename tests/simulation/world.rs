@@ -12,14 +12,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use chinwag::client::state as mind;
 use chinwag::server::ids::ConnId;
 use chinwag::server::state::{Effect, Event, Parting, Record, Rules};
+use chinwag::wire::control::{self, Say};
 use chinwag::wire::name::UserName;
 use chinwag::wire::text::Speller;
 use chinwag::wire::time::Moment;
-use chinwag::wire::{Notice, control};
+use chinwag::wire::{Mode, Notice};
 
 use crate::disk::Store;
 use crate::faults::{Fault, Mind, Server};
-use crate::model::Model;
+use crate::model::{Behind, Model};
 use crate::play::{ACCOUNTS, Act, Disk, Setup, Stage, describe};
 
 /// When every play begins: 2 March 2026, 09:00 UTC.
@@ -33,6 +34,9 @@ const DEAD_MILLIS_MAX: i64 = 30_000;
 
 /// Connections that may wait to log in.
 const LOBBY_MAX: usize = 4;
+
+/// Tokens that one run of the server can give out.
+const TOKENS_PER_RUN: u128 = 1_000_000;
 
 /// Things that may happen at one moment; more are an endless loop.
 const STEPS_MAX: u32 = 10_000;
@@ -53,6 +57,9 @@ pub(crate) struct World {
     /// The state folder of our client, one for all.
     shown: Vec<(mind::Reader, u64)>,
     accounts: Vec<(UserName, String)>,
+    /// The server of this run counts its tokens from here; on the other stages every run does from 0.
+    first_token: u128,
+    pub(crate) tokens_repeat: bool,
     effects: Vec<Effect>,
     pub(crate) model: Model,
     /// Rises whenever anybody was sent or asked anything.
@@ -105,6 +112,10 @@ struct Program {
     /// When it was told how far others had come.
     told: u64,
     conn: Option<ConnId>,
+    /// What it says that lines mean, and the lines a person has typed for that, each with the
+    /// connection there was.
+    mode: Mode,
+    meant: Vec<(String, Mode, Option<ConnId>)>,
     asked: VecDeque<mind::Question>,
     /// What will be typed; `None` is the end of input.
     typed: VecDeque<Option<String>>,
@@ -127,7 +138,7 @@ impl World {
             setup: setup.clone(),
             fault,
             now,
-            server: Server::new(fault, rules(setup), accounts.to_vec(), remembered, now),
+            server: Server::new(fault, rules(setup), accounts.to_vec(), remembered, now, 0),
             store,
             disk: Disk::Works,
             job: Job::default(),
@@ -137,6 +148,8 @@ impl World {
             programs: Vec::new(),
             shown: Vec::new(),
             accounts: accounts.to_vec(),
+            first_token: 0,
+            tokens_repeat: false,
             effects: Vec::new(),
             model,
             moves: 0,
@@ -185,10 +198,7 @@ impl World {
             Act::Send(seat, line) if seat.is_ascii_uppercase() => self.type_in(*seat, Some(line.clone())),
             Act::EndOfInput(seat) if seat.is_ascii_uppercase() => self.type_in(*seat, None),
             Act::Ear(..) | Act::Moves(_) => unreachable!("a play with framed clients is played elsewhere"),
-            Act::From(seat, peer) => {
-                self.model.turn_off();
-                self.open_from(*seat, *peer);
-            }
+            Act::From(seat, peer) => drop(self.open_from(*seat, *peer)),
             Act::Send(seat, line) => self.say(*seat, Some(line.clone())),
             Act::EndOfInput(seat) => self.say(*seat, None),
             Act::Cut(seat) => self.lose(*seat, false),
@@ -320,6 +330,11 @@ impl World {
         self.model.learn(self.now, &event);
         let mut effects = std::mem::take(&mut self.effects);
         self.server.handle(self.now, event, &mut effects);
+        let to_disk = effects.iter().find_map(|effect| match effect {
+            Effect::Store(Record::Message { to, .. }) => Some(&to[..]),
+            _ => None,
+        });
+        self.model.chose(to_disk.unwrap_or_default());
         for effect in effects.drain(..) {
             self.carry_out(effect);
         }
@@ -419,7 +434,9 @@ impl World {
             if self.steps > STEPS_MAX {
                 return self.model.fail("it does not come to rest".to_owned());
             }
-            let stored = self.turn_store();
+            if self.turn_store() {
+                continue;
+            }
             if let Some((id, line)) = self.next_line() {
                 self.moves += 1;
                 match line {
@@ -428,19 +445,34 @@ impl World {
                 }
             } else if let Some(at) = self.conns.iter().position(|conn| conn.reads && !conn.unread.is_empty()) {
                 self.read(at);
-            } else if let Some(id) = self.next_closing() {
-                self.end(id, Parting::Clean);
-            } else {
-                let before = self.moves;
-                self.tell(Event::Flushed);
-                if self.moves == before && !stored && (self.at_store.is_some() || self.job.is_empty()) {
-                    break;
-                }
+            } else if !self.end_batch() {
+                break;
             }
         }
         let conns = &self.conns;
         let is_slow = |id| conns.iter().any(|conn| conn.id == id && conn.is_slow());
         self.model.rest(matches!(self.disk, Disk::Waits | Disk::Mute), is_slow);
+    }
+
+    /// All that was sent has been offered to the sockets. As in the hub, only then the store gets
+    /// its job and connections close. Whether anything moves.
+    fn end_batch(&mut self) -> bool {
+        let before = self.moves;
+        let conns = &self.conns;
+        self.model.flushed(self.now, |id| {
+            let conn = conns.iter().find(|conn| conn.id == id)?;
+            Some(Behind { full: conn.full, held: !conn.held.is_empty() })
+        });
+        self.tell(Event::Flushed);
+        let hands_over = self.at_store.is_none() && !self.job.is_empty();
+        if hands_over {
+            self.at_store = Some(std::mem::take(&mut self.job));
+            self.model.hand_over();
+        }
+        if let Some(id) = self.next_closing() {
+            self.end(id, Parting::Clean);
+        }
+        hands_over || self.moves > before
     }
 
     fn next_line(&mut self) -> Option<(ConnId, Option<String>)> {
@@ -495,12 +527,8 @@ impl World {
 
     // The disk.
 
-    /// Hands over what was collected, and does what the disk allows. Whether anything was reported.
+    /// Does what the disk allows with the job at the store. Whether anything was reported.
     fn turn_store(&mut self) -> bool {
-        if self.at_store.is_none() && !self.job.is_empty() {
-            self.at_store = Some(std::mem::take(&mut self.job));
-            self.model.hand_over();
-        }
         if self.disk == Disk::Waits {
             return false;
         }
@@ -544,10 +572,13 @@ impl World {
     /// The server is killed and starts again.
     fn crash(&mut self) {
         (self.job, self.at_store) = (Job::default(), None);
-        self.model.crash(self.now);
         let remembered = self.store.open(self.now.wall);
+        self.model.crash(self.now, remembered.first_number, &remembered.tags);
         let accounts = self.accounts.clone();
-        self.server = Server::new(self.fault, rules(&self.setup), accounts, remembered, self.now);
+        if !self.tokens_repeat {
+            self.first_token += TOKENS_PER_RUN;
+        }
+        self.server = Server::new(self.fault, rules(&self.setup), accounts, remembered, self.now, self.first_token);
         self.conns.clear();
         for at in 0..self.programs.len() {
             if let Some(id) = self.programs[at].conn {
@@ -610,6 +641,8 @@ impl World {
                 mind: Mind::new(self.fault, rules, self.now),
                 told: 0,
                 conn: None,
+                mode: Mode::Command,
+                meant: Vec::new(),
                 asked: VecDeque::new(),
                 typed: VecDeque::new(),
                 started: Vec::new(),
@@ -640,6 +673,13 @@ impl World {
                     let Some(question) = program.asked.pop_front() else { return };
                     let Some(line) = program.typed.pop_front().flatten() else { return };
                     program.lines += u64::from(question == mind::Question::Line);
+                    // In a pipe, or asked twice, nobody waits for the mode before he types on. What the
+                    // client says of its own accord has no number in it.
+                    let is_alone = program.lines == program.done + 1;
+                    let is_text = is_alone && line.bytes().any(|byte| byte.is_ascii_digit());
+                    if question == mind::Question::Line && program.seat >= 'N' && is_text {
+                        program.meant.push((line.clone(), program.mode, program.conn));
+                    }
                     self.tell_mind(at, mind::Event::Typed(question, line.as_bytes()));
                 }
             }
@@ -659,6 +699,11 @@ impl World {
                 mind::Effect::Disconnect => self.hang_up(at),
                 mind::Effect::Send(line) => {
                     let id = program.conn;
+                    if let Ok(Say::Typed { tag, line }) = Say::parse(&line)
+                        && let Some((_, mode, typed_at)) = program.meant.iter().rfind(|(typed, ..)| typed == line)
+                    {
+                        self.model.believe(tag, *mode, *typed_at);
+                    }
                     if let Some(conn) = self.conns.iter_mut().find(|conn| Some(conn.id) == id && conn.closing.is_none())
                     {
                         conn.input.push_back(Some(line));
@@ -681,10 +726,10 @@ impl World {
                     highest = Some(mark);
                     self.show(at, &shown);
                 }
+                mind::Effect::Mode(mode, _) => program.mode = mode,
                 mind::Effect::Present(..)
                 | mind::Effect::NobodyPresent
                 | mind::Effect::Member(..)
-                | mind::Effect::Mode(..)
                 | mind::Effect::Partner(..) => {}
                 // No other client can be dialled in this world.
                 mind::Effect::Listen
@@ -725,7 +770,10 @@ impl World {
             mind::Shown::Done(count) if *count <= program.done => {
                 self.model.fail(format!("{seat} has two ends of its line {count}"));
             }
-            mind::Shown::Done(count) => program.done = *count,
+            mind::Shown::Done(count) => {
+                program.done = *count;
+                program.meant.clear();
+            }
             _ => {}
         }
         let Some(seen) = &mut self.seen else { return };
