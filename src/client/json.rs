@@ -54,6 +54,11 @@
 //! | `private-started` | `user`; `by-user`: true if he has started it |
 //! | `private-ended` | `user`; `stopped`: by one of the two; else the connection is gone |
 //! | `unannounced` | `address`; `count`: so many connections that nobody had announced were refused, the last from there |
+//! | `file-failed` | `file`; `reason`: a word such as `no-such-file`, `taken` or `disk-full`; `text`: as people read it |
+//! | `file-have`, `file-gaps` | `file`; `chunks`: asked for, and here already; or to be had from nobody |
+//! | `file-progress` | `file`; `percent`; `bytes`: so many have come; `rate`: bytes per second; `left`: milliseconds; `users`: who has sent some |
+//! | `holder-dropped` | `user`; `reason`: `unreachable`, `left`, `stalled` or `lied` |
+//! | `file-part`, `file-here` | the end of a download: `file`; `bytes`; `millis`; `from`: a list of objects with `user` and `chunks` (how many); then `have` and `of` (chunks that are here, and that there are), or `sha256` |
 //! | `not-listening` | `reason`: nobody can begin a private session with us |
 //! | `connection-lost` | `reason`: the client tries to get it back |
 //! | `connection-back` | `after`: milliseconds |
@@ -64,9 +69,11 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::state::sharing::{Fetched, Report};
 use super::state::{PeerNotice, Shown};
+use crate::wire::chunks::ChunkSet;
 use crate::wire::control;
-use crate::wire::name::UserName;
+use crate::wire::name::{FileName, UserName};
 use crate::wire::text::Speller;
 use crate::wire::{Letter, Membership, News, Notice, Readers, Road, Scope};
 
@@ -79,6 +86,7 @@ pub(super) fn object(shown: &Shown) -> Option<String> {
         Shown::Back(millis) => Object::event("connection-back").value("after", *millis).close(),
         Shown::PasswordAgain => Object::event("password-again").close(),
         Shown::Peer(notice, wall) => of_peers(notice, *wall),
+        Shown::Files(report, _) => of_files(report)?,
     })
 }
 
@@ -102,6 +110,44 @@ fn of_peers(notice: &PeerNotice, wall: i64) -> String {
         }
         PeerNotice::NotListening(why) => Object::event("not-listening").text("reason", why).close(),
     }
+}
+
+fn of_files(report: &Report) -> Option<String> {
+    let text = report.to_string();
+    let text = text.trim_start_matches("Error. ");
+    let event = |name: &str, file: &FileName| Object::event(name).text("file", file.as_str());
+    let list = |object: Object, key: &str, chunks: &ChunkSet| object.list(key, chunks.iter().map(|it| it.to_string()));
+    let fetched = |name: &str, fetched: &Fetched| {
+        let Fetched { file, bytes, millis, from } = fetched;
+        let from = from
+            .iter()
+            .map(|(user, chunks)| Object::new().text("user", user.as_str()).value("chunks", *chunks).close());
+        event(name, file).value("bytes", *bytes).value("millis", *millis).list("from", from)
+    };
+    Some(
+        match report {
+            Report::Failed(file, trouble) => {
+                event("file-failed", file).text("reason", trouble.word()).text("text", text)
+            }
+            Report::UnderWay(file) => event("file-failed", file).text("reason", "under-way").text("text", text),
+            Report::TooMany(_) => Object::event("refused").text("reason", "too-many-files").text("text", text),
+            Report::HaveChunks(file, chunks) => list(event("file-have", file), "chunks", chunks),
+            Report::Progress(progress) => {
+                let object = event("file-progress", &progress.file).value("percent", progress.percent);
+                let object =
+                    object.value("bytes", progress.bytes).value("rate", progress.rate).value("left", progress.left);
+                object.users(&progress.from)
+            }
+            Report::Moved { .. } => return None,
+            Report::Dropped(user, why) => {
+                Object::event("holder-dropped").text("user", user.as_str()).text("reason", why.word())
+            }
+            Report::Gaps(file, chunks) => list(event("file-gaps", file), "chunks", chunks),
+            Report::Part { fetched: it, have, of } => fetched("file-part", it).value("have", *have).value("of", *of),
+            Report::Here(it, digest) => fetched("file-here", it).text("sha256", &digest.to_string()),
+        }
+        .close(),
+    )
 }
 
 fn of_notice(notice: &Notice) -> Option<String> {

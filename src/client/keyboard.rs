@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{self, BufRead, IsTerminal, Read};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use crossbeam_channel::{Receiver, Sender};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -19,6 +19,7 @@ use rustyline::history::MemHistory;
 use rustyline::validate::Validator;
 use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 
+use super::depot::Depot;
 use super::memory::{HISTORY_LINES_MAX, Memory};
 use super::state::Question;
 use super::state::complete::{Known, Offer};
@@ -41,6 +42,8 @@ pub(super) struct Desk {
     pub(super) known: Mutex<Known>,
     /// The same in the clients that do not talk to the line port.
     pub(super) offer: Mutex<Option<Offer>>,
+    /// Knows the names of files; missing in those clients.
+    pub(super) depot: OnceLock<Depot>,
     /// The terminal as it was before its echo was turned off.
     echoing: Mutex<Option<Termios>>,
 }
@@ -57,7 +60,12 @@ impl Desk {
     fn complete(&self, line: &str, at: usize) -> (usize, Vec<String>) {
         match (self.offer.lock().as_deref(), self.known.lock()) {
             (Ok(Some(offer)), _) => offer.complete(line, at),
-            (_, Ok(known)) => known.complete(line, at),
+            (_, Ok(mut known)) => {
+                if let Some(depot) = self.depot.get().filter(|_| Known::needs_own_files(line)) {
+                    known.own_files = depot.names();
+                }
+                known.complete(line, at)
+            }
             _ => (at, Vec::new()),
         }
     }

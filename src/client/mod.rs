@@ -8,6 +8,7 @@
 //!   the main thread. It sends to the server itself: what a person types is little.
 //! * `screen`: the only thread that prints. It ends when the mind has.
 //! * `peers`: the threads for connections to other clients; see there.
+//! * `depot`: the threads for files; see there.
 //!
 //! Two clients have no line port: `direct` and `udp` are hands of their own, with a mind each and
 //! `console` for the person.
@@ -16,8 +17,10 @@
 //! shown, raises SIGINT on its own process, and waits until the editor has been left.
 
 mod console;
+mod depot;
 pub mod direct;
 pub mod exchange;
+mod files;
 mod json;
 mod keyboard;
 mod link;
@@ -25,6 +28,7 @@ mod memory;
 mod peers;
 mod screen;
 pub mod state;
+mod transfer;
 pub mod udp;
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -37,18 +41,20 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rustix::process::{Signal, getpid, kill_process};
 
+pub use files::Folder;
 pub use link::{Family, Target};
 pub use memory::Memory;
 pub use screen::{Look, can_edit, complain, remark};
-pub use state::{Code, End, Errand};
+pub use state::{Code, End, Errand, Task};
 
 use crate::clock::Clock;
+use depot::Depot;
 use keyboard::{Asked, Desk, Desktop};
 use link::News;
 use peers::{PeerNews, Peers};
 use screen::Outlet;
 use state::complete::Known;
-use state::{Effect, Event, PeerEvent, Question, Rules, Shown, State};
+use state::{Effect, Event, PeerEvent, Question, Rules, Shown, State, sharing};
 
 /// What the user wants.
 #[derive(Debug)]
@@ -63,8 +69,10 @@ pub struct Options {
     pub reconnect: bool,
     /// Start in general mode.
     pub chat: bool,
-    /// One message and out.
+    /// One thing and out.
     pub errand: Option<Errand>,
+    /// Where files are shared from and fetched to.
+    pub folder: Folder,
 }
 
 /// What reaches the mind besides news of the connection.
@@ -107,9 +115,13 @@ pub fn run(options: Options) -> io::Result<End> {
         chat: options.chat,
         errand: options.errand.clone(),
     };
-    let mut hands = Hands::new(clock, &options, Arc::clone(&desk), questions, knocker);
+    let (depot, from_files) = Depot::new(clock, options.folder);
+    let link = (options.target, options.memory.clone());
+    let mut hands = Hands::new(clock, link, Arc::clone(&desk), questions, knocker, (depot.clone(), from_files));
+    // Set once, here.
+    let _ = desk.depot.set(depot);
     let end = if edits {
-        let mut desktop = Desktop::new(&desk, options.memory.clone()).map_err(io::Error::other)?;
+        let mut desktop = Desktop::new(&desk, options.memory).map_err(io::Error::other)?;
         let outlet = Outlet::Editor(desktop.printer().map_err(io::Error::other)?);
         let (left_editor, editor_left) = bounded::<()>(1);
         hands.editor_left = Some(editor_left);
@@ -191,6 +203,8 @@ struct Hands {
     news: (Sender<Numbered>, Receiver<Numbered>),
     peers: Peers,
     from_peers: Receiver<PeerNews>,
+    depot: Depot,
+    from_files: Receiver<sharing::Event>,
     /// The connection in use, and its number.
     stream: Option<Arc<TcpStream>>,
     number: u64,
@@ -200,13 +214,19 @@ struct Hands {
 }
 
 impl Hands {
-    fn new(clock: Clock, options: &Options, desk: Arc<Desk>, questions: Sender<Asked>, knocker: Arc<Knocker>) -> Self {
-        // Nobody serves files yet: such a connection is closed.
-        let (peers, from_peers) = Peers::new(Arc::new(drop));
+    fn new(
+        clock: Clock,
+        (target, memory): (Target, Memory),
+        desk: Arc<Desk>,
+        questions: Sender<Asked>,
+        knocker: Arc<Knocker>,
+        (depot, from_files): (Depot, Receiver<sharing::Event>),
+    ) -> Self {
+        let (peers, from_peers) = Peers::new(depot.work());
         Self {
             clock,
-            target: options.target.clone(),
-            memory: options.memory.clone(),
+            target,
+            memory,
             desk,
             knocker,
             questions: Some(questions),
@@ -216,6 +236,8 @@ impl Hands {
             news: bounded(NEWS_MAX),
             peers,
             from_peers,
+            depot,
+            from_files,
             stream: None,
             number: 0,
             user: None,
@@ -239,7 +261,7 @@ impl Hands {
     fn drive(mut self, rules: Rules, inputs: &Receiver<Input>, screen: JoinHandle<Option<String>>) -> End {
         let mut state = State::new(rules, self.clock.now());
         self.handle(&mut state, Event::Start);
-        let (news, from_peers) = (self.news.1.clone(), self.from_peers.clone());
+        let (news, from_peers, from_files) = (self.news.1.clone(), self.from_peers.clone(), self.from_files.clone());
         let end = loop {
             if let Some(end) = self.end.take() {
                 break end;
@@ -263,6 +285,11 @@ impl Hands {
                         && let Some((peer, event)) = self.peers.take(item)
                     {
                         self.handle(&mut state, Event::Peer(peer, event));
+                    }
+                }
+                recv(from_files) -> event => {
+                    if let Ok(event) = event {
+                        self.handle(&mut state, Event::Files(event));
                     }
                 }
                 // What has come is looked at first: an answer that waits is no silence.
@@ -365,6 +392,8 @@ impl Hands {
             Effect::Proven(peer, user, purpose) => self.peers.proven(peer, user, purpose),
             Effect::HangUp(peer) => self.peers.hang_up(peer),
             Effect::Partner(user, is_one) => self.know(|known| known.partner(user, is_one)),
+            Effect::Do(chore) => self.depot.do_chore(chore),
+            Effect::Known(file) => self.know(|known| known.file(file)),
             Effect::End(end) => self.end = Some(end),
         }
         None

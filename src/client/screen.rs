@@ -8,10 +8,12 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustyline::ExternalPrinter;
 
+use super::state::sharing::{Report, Trouble};
 use super::state::told::Told;
 use super::state::{End, PeerNotice, Shown};
 use super::{Input, json};
@@ -37,6 +39,8 @@ pub struct Look {
     pub colour: bool,
     /// Ring the terminal's bell at every message.
     pub bell: bool,
+    /// A bar on standard error, if that is a terminal, instead of lines about progress.
+    pub bar: bool,
     /// The local zone.
     pub zone: TimeZone,
 }
@@ -159,6 +163,7 @@ struct Painter {
     look: Look,
     speller: Speller,
     own_name: String,
+    bar: Bar,
 }
 
 /// Colours of senders; black, white and the colours of dim and red lines are left out.
@@ -167,7 +172,7 @@ const COLOURS: [u8; 10] = [32, 33, 34, 35, 36, 92, 93, 94, 95, 96];
 impl Painter {
     fn new(look: Look) -> Self {
         let speller = Speller::new(look.zone.clone());
-        Self { look, speller, own_name: String::new() }
+        Self { look, speller, own_name: String::new(), bar: Bar::default() }
     }
 
     fn paint(&mut self, shown: &Shown, out: &mut String) {
@@ -198,6 +203,7 @@ impl Painter {
             Shown::Back(millis) => self.own_line(&format!("Connected again after {} s", millis.div_euclid(1000)), out),
             Shown::Peer(PeerNotice::Said { from, text }, wall) => self.paint_private(from, text, *wall, out),
             Shown::Peer(notice, wall) => self.paint_peer(notice, *wall, out),
+            Shown::Files(report, _) => self.paint_report(report, out),
             Shown::PasswordAgain => self.own_line("The server does not know this session any more, log in again", out),
         }
     }
@@ -279,6 +285,29 @@ impl Painter {
         }
     }
 
+    fn paint_report(&mut self, report: &Report, out: &mut String) {
+        match report {
+            Report::Moved { bytes, of } => self.bar.show(*bytes, *of),
+            Report::Progress(_) if self.look.bar => {}
+            Report::Progress(_) | Report::Dropped(..) => self.own_line(&report.to_string(), out),
+            // What is written after this stands where the bar was.
+            Report::Here(..) | Report::Part { .. } | Report::HaveChunks(..) => {
+                self.bar.clear();
+                self.paint_line("", &report.to_string(), out);
+            }
+            Report::Failed(file, trouble @ Trouble::HaveAll) if self.look.bar => {
+                self.paint_line("", &format!("{file}: {trouble}"), out);
+            }
+            Report::Failed(..) | Report::UnderWay(_) | Report::TooMany(_) | Report::Gaps(..) => {
+                self.bar.clear();
+                // `client get` says it at its end.
+                if !self.look.bar {
+                    self.paint_line("31", &report.to_string(), out);
+                }
+            }
+        }
+    }
+
     fn end_of_message(&self, out: &mut String) {
         if self.look.bell {
             out.push('\x07');
@@ -332,6 +361,29 @@ impl Painter {
     }
 }
 
+/// How far `client get` is, on standard error.
+#[derive(Debug, Default)]
+struct Bar(Option<ProgressBar>);
+
+impl Bar {
+    fn show(&mut self, bytes: u64, of: u64) {
+        let bar = self.0.get_or_insert_with(|| {
+            // It draws nothing where standard error is no terminal.
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = "{bar:40} {percent} % of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
+            ProgressStyle::with_template(style).map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+        });
+        bar.set_length(of);
+        bar.set_position(bytes);
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 /// The same for a name in every run.
 fn colour_of(name: &str) -> u8 {
     let sum = name.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -345,7 +397,7 @@ mod tests {
     use crate::wire::{News, Readers};
 
     fn look(colour: bool, times: bool) -> Look {
-        Look { json: false, times, colour, bell: false, zone: TimeZone::UTC }
+        Look { json: false, times, colour, bell: false, bar: false, zone: TimeZone::UTC }
     }
 
     fn name(name: &str) -> UserName {

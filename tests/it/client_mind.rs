@@ -37,7 +37,7 @@ use std::collections::HashMap;
 use chinwag::client::state::handshake::{Acceptor, Dialler};
 use chinwag::client::state::{
     Effect, End, Errand, Event, OUTAGE_MAX, PAUSES, PENDING_MAX, PING_EVERY, PeerEvent, PeerId, Question, Reader,
-    Rules, SILENCE_MAX, Shown, State, TYPED_BYTES_MAX,
+    Rules, SILENCE_MAX, Shown, State, TYPED_BYTES_MAX, Task,
 };
 use chinwag::wire::name::UserName;
 use chinwag::wire::peer::{Frame, Hello};
@@ -152,7 +152,7 @@ fn user(word: &str) -> UserName {
 
 fn rules(kind: &str) -> Rules {
     let [user, password, to, text] = ["hans", "falcon", "yoda", "hi there"].map(str::to_owned);
-    let errand = Errand { user, password, to, text };
+    let errand = Errand { user, password, task: Task::Send { to, text } };
     match kind {
         "person" => Rules { person: true, reconnect: true, chat: false, errand: None },
         "pipe" => Rules { person: false, reconnect: true, chat: false, errand: None },
@@ -252,6 +252,8 @@ impl Mind {
             Effect::HangUp(peer) => format!("hang up {}", spell_peer(peer)),
             Effect::Partner(user, true) => format!("partner {user}"),
             Effect::Partner(user, false) => format!("no partner {user}"),
+            Effect::Do(chore) => format!("{chore:?}"),
+            Effect::Known(file) => format!("known {file}"),
             Effect::Remember(reader, number) => {
                 self.memory.insert(spell(&reader), number);
                 format!("remember {} {number}", spell(&reader))
@@ -277,6 +279,7 @@ impl Mind {
             Shown::Back(millis) => format!("(connected again after {millis} ms)"),
             Shown::PasswordAgain => "(log in again)".to_owned(),
             Shown::Peer(notice, _) => notice.to_string(),
+            Shown::Files(report, _) => report.to_string(),
         };
         for line in text.lines() {
             self.shown.push((mark, line.to_owned()));

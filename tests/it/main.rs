@@ -15,6 +15,8 @@ mod crowd;
 mod damage;
 mod dice;
 mod disk;
+mod download_plan;
+mod files;
 mod framed;
 mod framed_mind;
 mod guard;

@@ -736,7 +736,9 @@ impl World {
                 | mind::Effect::Dial(..)
                 | mind::Effect::Tell(..)
                 | mind::Effect::Proven(..)
-                | mind::Effect::HangUp(..) => {}
+                | mind::Effect::HangUp(..)
+                | mind::Effect::Do(..)
+                | mind::Effect::Known(..) => {}
                 mind::Effect::End(end) => {
                     program.ended = true;
                     if let Some(seen) = &mut self.seen {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::wire::Mode;
 use crate::wire::command::{self, BLANKS, COMMANDS, words};
-use crate::wire::name::{GroupName, UserName};
+use crate::wire::name::{FileName, GroupName, UserName};
 
 /// What the typing thread knows of the talk.
 #[derive(Debug)]
@@ -20,6 +20,10 @@ pub struct Known {
     pub groups: BTreeSet<GroupName>,
     /// With whom there is a private session.
     pub partners: BTreeSet<UserName>,
+    /// Files that somebody has registered.
+    pub files: BTreeSet<FileName>,
+    /// Files in the folder of this client.
+    pub own_files: Vec<FileName>,
 }
 
 impl Default for Known {
@@ -30,6 +34,8 @@ impl Default for Known {
             users: BTreeSet::new(),
             groups: BTreeSet::new(),
             partners: BTreeSet::new(),
+            files: BTreeSet::new(),
+            own_files: Vec::new(),
         }
     }
 }
@@ -60,6 +66,16 @@ impl Known {
         } else {
             self.partners.remove(&user)
         };
+    }
+
+    /// Somebody has registered this file.
+    pub fn file(&mut self, file: FileName) {
+        self.files.insert(file);
+    }
+
+    /// Whether what completes this line may be in the folder of this client.
+    pub fn needs_own_files(line: &str) -> bool {
+        words(line).next().is_some_and(|word| word.strip_prefix('/').unwrap_or(word) == "register")
     }
 
     /// `> ` with the mode before it.
@@ -118,6 +134,9 @@ impl Known {
             Some(argument) => *argument,
             None => return Vec::new(),
         };
+        if at == 0 && command.name == "register" {
+            return self.own_files.iter().map(|file| file.as_str().to_owned()).collect();
+        }
         // With whom there is a session, rather than everybody who is here.
         if at == 0 && (command.name == "stopprivate" || (command.name == "private" && !self.partners.is_empty())) {
             return self.partners.iter().map(|user| user.as_str().to_owned()).collect();
@@ -134,6 +153,7 @@ impl Known {
     fn names(&self, argument: &str) -> Vec<String> {
         match argument.trim_matches(['<', '>', '[', ']', '.']) {
             "user" => self.users.iter().map(|user| user.as_str().to_owned()).collect(),
+            "file" => self.files.iter().map(|file| file.as_str().to_owned()).collect(),
             "group" => self.groups.iter().map(|group| group.as_str().to_owned()).collect(),
             "command" => commands(false).into_iter().chain(commands(true)).collect(),
             "on|off" => ["on", "off"].map(str::to_owned).to_vec(),
@@ -199,6 +219,9 @@ mod tests {
         for group in ["study", "sports"] {
             known.group(GroupName::parse(group).expect("a name"), true);
         }
+        let file = |name| FileName::parse(name).expect("a name");
+        known.files = ["a.bin", "b.bin"].map(file).into();
+        known.own_files = ["mine.bin", "my.txt"].map(file).into();
         let (start, found) = known.complete(line, line.len());
         (start, found.join("|"))
     }
@@ -237,6 +260,11 @@ mod tests {
             ("/add study yo", 11, "yoda "),
             ("/add yoda han", 10, "hanna |hans "),
             ("/members sp", 9, "sports "),
+            ("register m", 9, "mine.bin |my.txt "),
+            ("register mine.bin ", 18, ""),
+            ("/download a", 10, "a.bin "),
+            ("download a.bin ", 15, ""),
+            ("searchFile ", 11, "a.bin |b.bin "),
             ("xyz", 0, ""),
         ] {
             assert_eq!(offered(Mode::Command, line), (start, found.to_owned()), "{line}");

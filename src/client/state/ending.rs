@@ -32,6 +32,8 @@ pub enum Code {
     Protocol = 9,
     /// The server was stopped.
     Stopped = 10,
+    /// `client get`: not registered, no such chunk, or chunks that nobody gives.
+    NotFetched = 11,
     /// Ctrl-C, without an orderly log-out.
     Interrupted = 130,
 }
@@ -154,9 +156,14 @@ impl End {
         Self::error(Code::LoginRefused, error, "log in again; lines without an answer may have to be sent again")
     }
 
-    /// The end of `client send` whose message or log-in was refused.
+    /// The end of `client send` or `client get` which, or whose log-in, was refused.
     pub(super) fn refused(code: Code, refusal: Refusal) -> Self {
         Self::error(code, Self::spell(&Notice::Refused(refusal)), "nothing was sent")
+    }
+
+    /// The end of `client get` for which there is nothing to fetch.
+    pub(super) fn not_fetched(refusal: Refusal) -> Self {
+        Self::error(Code::NotFetched, Self::spell(&Notice::Refused(refusal)), "nothing was fetched")
     }
 
     pub(super) fn wrong_password(tries: u8) -> Self {

@@ -6,13 +6,16 @@
 
 pub mod complete;
 pub mod direct;
+pub mod download;
 mod ending;
+mod files;
 pub mod framed;
 pub mod handshake;
 mod login;
 mod modes;
 mod peers;
 mod private;
+pub mod sharing;
 mod talk;
 pub mod told;
 pub mod udp;
@@ -23,7 +26,7 @@ use std::net::SocketAddr;
 pub use ending::{Code, End};
 
 use crate::wire::control::{self, Say};
-use crate::wire::name::{GroupName, UserName};
+use crate::wire::name::{FileName, GroupName, UserName};
 use crate::wire::peer::Frame;
 use crate::wire::time::Moment;
 use crate::wire::{self, Mode, Notice, Pass, Purpose};
@@ -32,6 +35,7 @@ use peers::Peers;
 pub use peers::{ANNOUNCED_MAX, PROOF_MAX, PeerEvent, PeerId, REFUSED_EVERY, UNPROVEN_MAX};
 use private::Private;
 pub use private::{ALIVE_EVERY, Hindrance, PeerNotice, SESSIONS_MAX};
+use sharing::{Chore, Report, Sharing};
 use talk::Pending;
 pub use talk::{PENDING_MAX, TYPED_BYTES_MAX};
 
@@ -66,6 +70,8 @@ pub enum Event<'a> {
     Listening(Result<u16, String>),
     /// Something happened on a connection to another client.
     Peer(PeerId, PeerEvent),
+    /// Something happened to a file, or on a connection for files.
+    Files(sharing::Event),
     /// The time of [`State::deadline`] has come.
     Tick,
 }
@@ -109,6 +115,10 @@ pub enum Effect {
     HangUp(PeerId),
     /// Offer this user for completion where a private session is meant, or no more.
     Partner(UserName, bool),
+    /// Work on a file: an [`Event::Files`] may follow.
+    Do(Chore),
+    /// Offer this file for completion.
+    Known(FileName),
     /// Show what is left, then end the program.
     End(End),
 }
@@ -148,6 +158,8 @@ pub enum Shown {
     PasswordAgain,
     /// What happens between this client and others, and when, in milliseconds since 1970.
     Peer(PeerNotice, i64),
+    /// What happens to files, and when, in milliseconds since 1970.
+    Files(Report, i64),
 }
 
 /// How the program was started.
@@ -159,27 +171,44 @@ pub struct Rules {
     pub reconnect: bool,
     /// Start in general mode.
     pub chat: bool,
-    /// `client send`: one message and out.
+    /// `client send` or `client get`: one thing and out.
     pub errand: Option<Errand>,
 }
 
-/// One message of `client send`.
+/// What `client send` and `client get` are for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Errand {
-    /// Who sends.
+    /// Who does it.
     pub user: String,
     /// His password.
     pub password: String,
-    /// Who gets it.
-    pub to: String,
-    /// What is said.
-    pub text: String,
+    /// What is done.
+    pub task: Task,
+}
+
+/// One thing to do, and out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Task {
+    /// `client send`.
+    Send {
+        /// Who gets it.
+        to: String,
+        /// What is said.
+        text: String,
+    },
+    /// `client get`.
+    Get {
+        /// Which file.
+        file: String,
+        /// Numbers of chunks, or nothing for all.
+        chunks: String,
+    },
 }
 
 // By hand, so that no log line can ever show a password.
 impl std::fmt::Debug for Errand {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Errand").field("user", &self.user).field("to", &self.to).finish_non_exhaustive()
+        f.debug_struct("Errand").field("user", &self.user).field("task", &self.task).finish_non_exhaustive()
     }
 }
 
@@ -273,6 +302,9 @@ pub struct State {
     // Other clients.
     peers: Peers,
     private: Private,
+    sharing: Sharing,
+    /// The session in which the server was told of our files.
+    told_in: Option<u64>,
 }
 
 /// Whether all that the server had to say before a ping has come.
@@ -312,6 +344,9 @@ enum Phase {
 impl State {
     /// A client that has done nothing yet.
     pub fn new(rules: Rules, now: Moment) -> Self {
+        let has_bar = rules.errand.as_ref().is_some_and(|errand| matches!(errand.task, Task::Get { .. }));
+        // The hour of the start is chance enough for ties between holders.
+        let sharing = Sharing::new(now.wall.unsigned_abs(), has_bar);
         Self {
             rules,
             phase: Phase::Connecting,
@@ -352,6 +387,8 @@ impl State {
             errand_end: None,
             peers: Peers::default(),
             private: Private::default(),
+            sharing,
+            told_in: None,
         }
     }
 
@@ -371,7 +408,10 @@ impl State {
         let pause = if let Phase::Pausing(until) = self.phase { Some(until) } else { None };
         let silence = self.waiting_since.map(|since| since + SILENCE_MAX);
         let leaving = self.leaving.map(|(until, _)| until);
-        [pause, silence, leaving, self.next_ping, self.peers.deadline()].into_iter().flatten().min()
+        [pause, silence, leaving, self.next_ping, self.peers.deadline(), self.sharing.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn decide(&mut self, event: Event<'_>) {
@@ -392,6 +432,7 @@ impl State {
             Event::Listening(Ok(port)) => self.say(Say::Port(port)),
             Event::Listening(Err(why)) => self.show_peer(PeerNotice::NotListening(why)),
             Event::Peer(peer, event) => self.hear_peer(peer, event),
+            Event::Files(event) => self.hear_of_sharing(event),
             Event::Tick => self.tick(),
         }
     }
@@ -417,6 +458,7 @@ impl State {
             self.effects.push(Effect::Connect);
         }
         self.look_after_peers();
+        self.hear_of_sharing(sharing::Event::Tick);
     }
 
     fn hear(&mut self, line: &[u8]) {
@@ -463,6 +505,7 @@ impl State {
     /// The link is dead: begins an outage, or goes on with one.
     fn lost(&mut self, why: String) {
         let was_greeting = self.phase == Phase::Greeting;
+        self.hear_of_sharing(sharing::Event::Lost);
         (self.waiting_since, self.next_ping, self.returning) = (None, None, None);
         if self.user.is_none() && self.outage.is_none() {
             let end = if was_greeting { End::no_greeting(&why) } else { End::broken(&why) };

@@ -262,6 +262,7 @@ impl State {
         self.effects.push(Effect::Proven(peer, user.clone(), purpose));
         match purpose {
             Purpose::Private => self.private_is_there(peer, user),
+            // Whoever works on it says when chunks can be asked for.
             Purpose::File => {}
         }
         // Who was left waiting meanwhile is in the way now, or may come.
@@ -296,6 +297,7 @@ impl State {
         match self.peers.links.remove(&peer).map(|link| link.stage) {
             Some(Stage::Dialling(to) | Stage::Asking(to, _)) => return self.fail_to_reach(peer, to),
             Some(Stage::Proven(Purpose::Private, user, _)) => self.private_has_ended(peer, user, false),
+            Some(Stage::Proven(Purpose::File, ..)) => self.file_link_lost(peer),
             // Who leaves before he has proven anything was not refused by us.
             _ => {}
         }
@@ -308,7 +310,7 @@ impl State {
         self.answer_announced();
         match to.purpose {
             Purpose::Private => self.private_not_reached(to.user),
-            Purpose::File => {}
+            Purpose::File => self.file_link_lost(peer),
         }
         self.go_on_with_lines();
     }

@@ -142,6 +142,8 @@ pub(super) struct Private {
 pub(super) enum Outcome {
     /// It is carried out.
     Done,
+    /// It is being carried out, and is over when that says so.
+    Taken,
     /// It waits for what an earlier line has begun.
     Waits,
     /// It waits for a connection that it has asked for.

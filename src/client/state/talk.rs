@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use super::modes::{MODES_MAX, NO_QUESTION, Talk};
 use super::private::Outcome;
-use super::{Code, Effect, End, FAREWELL_MAX, Fence, PAUSES, PING_EVERY, Phase, Question, Shown, State};
+use super::{
+    Code, Effect, End, Errand, FAREWELL_MAX, Fence, PAUSES, PING_EVERY, Phase, Question, Shown, State, Task, sharing,
+};
 use crate::wire::command::{BLANKS, first_word, is_blank};
 use crate::wire::control::Say;
 use crate::wire::line::{self, LINE_BYTES_MAX};
@@ -36,16 +38,25 @@ pub(super) struct Pending {
 }
 
 /// Commands that the client carries out, at least sometimes.
-const OWN: [&str; 3] = ["startprivate", "private", "stopprivate"];
+const OWN: [&str; 5] = ["startprivate", "private", "stopprivate", "register", "download"];
+
+/// Commands that end the session: out of a pipe they wait for what is done with files.
+const ENDS: [&str; 2] = ["logout", "leave"];
 
 /// Leaves the server, whatever the mode.
 const LOG_OUT: &str = "/logout";
 
 impl Pending {
     fn new(count: u64, text: String) -> Self {
-        let (word, _) = first_word(text.trim_start_matches(BLANKS));
-        let own = OWN.contains(&word.strip_prefix('/').unwrap_or(word));
-        Self { tag: None, count, text, quiet: false, own, tried: false, sent: false }
+        let mut pending = Self { tag: None, count, text, quiet: false, own: false, tried: false, sent: false };
+        pending.own = OWN.contains(&pending.word());
+        pending
+    }
+
+    /// The command, if it is one.
+    fn word(&self) -> &str {
+        let (word, _) = first_word(self.text.trim_start_matches(BLANKS));
+        word.strip_prefix('/').unwrap_or(word)
     }
 
     fn quiet(text: String) -> Self {
@@ -78,9 +89,11 @@ impl State {
         let first = self.user.is_none();
         self.user = Some(user);
         self.pending.iter_mut().for_each(|pending| pending.sent = false);
-        if self.rules.errand.is_none() {
+        if !self.is_sending() {
             self.effects.push(Effect::Listen);
             self.ask_again_for_private();
+            let anew = self.told_in.replace(pass.session) != Some(pass.session);
+            self.hear_of_sharing(sharing::Event::Arrived { anew });
         }
         if is_back && (self.talk != Talk::default() || self.changes_session()) {
             // The session may be another one: its mode comes before the answer.
@@ -90,10 +103,11 @@ impl State {
             self.send_lines();
         }
         match &self.rules.errand {
-            Some(errand) if first => {
-                let line = format!("message {} {}", errand.to, errand.text);
+            Some(Errand { task: Task::Send { to, text }, .. }) if first => {
+                let line = format!("message {to} {text}");
                 self.queue(0, line);
             }
+            Some(Errand { task: Task::Get { .. }, .. }) if first => self.get(),
             Some(_) => {}
             None if first && self.rules.chat => self.queue(0, "/general".to_owned()),
             None => {}
@@ -123,13 +137,17 @@ impl State {
     /// Carries out the first line, or finds that it is one for the server. False if it waits.
     fn carry_out_first(&mut self) -> bool {
         let Some(first) = self.pending.front() else { return false };
-        let (text, tried) = (first.text.clone(), first.tried);
+        let (text, count, tried) = (first.text.clone(), first.count, first.tried);
         let outcome = match self.talk.request(&text) {
-            Some(request) => self.carry_out_private(request, tried),
+            Some(request) => match self.carry_out_files(&request, count, tried) {
+                Some(outcome) => outcome,
+                None => self.carry_out_private(request, tried),
+            },
             None => Outcome::ForServer,
         };
         match (outcome, self.pending.front_mut()) {
             (Outcome::ForServer, Some(first)) => first.own = false,
+            (Outcome::Taken, Some(_)) => drop(self.pending.pop_front()),
             (Outcome::Done, Some(_)) => {
                 let count = self.pending.pop_front().map_or(0, |first| first.count);
                 if count > 0 {
@@ -241,7 +259,11 @@ impl State {
     }
 
     fn queue(&mut self, count: u64, text: String) {
-        self.pending.push_back(Pending::new(count, text));
+        let mut pending = Pending::new(count, text);
+        if !self.rules.person && count > 0 && (self.sharing.is_busy() || self.pending.iter().any(|other| other.own)) {
+            pending.own |= ENDS.contains(&pending.word());
+        }
+        self.pending.push_back(pending);
         if self.returning.is_none() {
             self.send_lines();
         }
@@ -308,7 +330,7 @@ impl State {
         }
         if self.rules.person {
             self.leaving = Some((self.now.elapsed + FAREWELL_MAX, false));
-        } else if self.awaits_private() {
+        } else if self.awaits_private() || self.sharing.is_busy() {
             return;
         } else if self.fenced == Fence::None {
             self.fenced = Fence::Asked;
@@ -359,7 +381,9 @@ impl State {
                 self.end(End::not_understood("a log-in after the log-in"));
             }
             notice => {
-                if let Some(notice) = self.hear_of_private(notice) {
+                if let Some(notice) = self.hear_of_files(notice)
+                    && let Some(notice) = self.hear_of_private(notice)
+                {
                     self.show(notice);
                 }
                 self.go_on_with_lines();
@@ -367,8 +391,23 @@ impl State {
         }
     }
 
+    /// `client send` needs nothing of other clients.
+    fn is_sending(&self) -> bool {
+        self.rules.errand.as_ref().is_some_and(|errand| matches!(errand.task, Task::Send { .. }))
+    }
+
+    /// Leaves as a script does that is done.
+    pub(super) fn log_out(&mut self) {
+        self.queue(0, LOG_OUT.to_owned());
+    }
+
     /// Everything but the answer to our message waits for somebody who reads it.
     fn hear_on_errand(&mut self, notice: Notice) {
+        let notice = match self.hear_of_files(notice) {
+            Some(Notice::Expect { user, ticket, purpose }) => return self.expect(user, ticket, purpose),
+            Some(notice) => notice,
+            None => return,
+        };
         match notice {
             Notice::Done(tag) => {
                 self.pending.retain(|pending| pending.tag != Some(tag));
