@@ -224,7 +224,7 @@ impl Speller {
         match &letter.scope {
             Scope::Group(group) => write!(out, "[{group}/{}] ", letter.from)?,
             Scope::Plain | Scope::General if brackets == Brackets::Square => write!(out, "[{}]: ", letter.from)?,
-            Scope::Plain if begins_oddly(letter.from.as_str()) => write!(out, "\"{}\": ", letter.from)?,
+            Scope::Plain if reads_oddly(letter.from.as_str()) => write!(out, "\"{}\": ", letter.from)?,
             Scope::Plain | Scope::General => {
                 out.extend_from_slice(letter.from.as_str().as_bytes());
                 out.extend_from_slice(b": ");
@@ -401,15 +401,16 @@ fn write_refusal(refusal: &Refusal, out: &mut Vec<u8>) -> std::io::Result<()> {
 /// make the line look like something that hans said, or like a stored message.
 pub(crate) struct First<'a>(pub(crate) &'a str);
 
-/// Whether a name begins like a stored message, or as if it were quoted.
-fn begins_oddly(name: &str) -> bool {
-    name.starts_with(['[', '"'])
+/// Whether a name begins like a stored message or as if it were quoted, or ends like that of who
+/// speaks in private.
+fn reads_oddly(name: &str) -> bool {
+    name.starts_with(['[', '"']) || name.ends_with("(private)")
 }
 
 impl std::fmt::Display for First<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = self.0;
-        if begins_oddly(name) || name.ends_with(':') { write!(f, "\"{name}\"") } else { f.write_str(name) }
+        if reads_oddly(name) || name.ends_with(':') { write!(f, "\"{name}\"") } else { f.write_str(name) }
     }
 }
 
