@@ -274,6 +274,29 @@ fn one_is_killed_one_moves_and_one_is_deaf() {
 }
 
 #[test]
+fn who_hangs_or_falls_silent_is_logged_out_once_and_delays_nobody() {
+    let house = House::new(ACCOUNTS);
+    let server = house.serve(&["--framed-port", "0", "--heartbeat-timeout", "3"]);
+    let mut hans = server.client("hans");
+    // Nobody takes what is pushed to vader, and yoda says nothing any more.
+    let _hanging = Framed::log_in(&server, "vader", "sithlord");
+    let yoda = Framed::log_in(&server, "yoda", "wise");
+    hans.send("message vader are you there?");
+    hans.send("message yoda not delayed");
+    assert_eq!(yoda.hear(), "[hans]: not delayed");
+    hans.wait_for("vader logged out");
+    assert_eq!(yoda.hear(), "vader is offline.");
+    hans.wait_for("yoda logged out");
+    assert_eq!(yoda.hear(), "You timed out: nothing was heard from you for 3 s");
+    hans.take_lines();
+    assert_eq!(hans.ask("whoelse"), ["Nobody else"], "and nobody hears it again");
+    let vader = Framed::log_in(&server, "vader", "sithlord");
+    assert_eq!(vader.hear(), "1 message came while you were away");
+    // It was written to somebody who may have read it.
+    assert!(vader.hear().ends_with(", perhaps repeated] [hans]: are you there?"));
+}
+
+#[test]
 fn what_waits_survives_a_crash() {
     let house = House::new(ACCOUNTS);
     let server = serve(&house);

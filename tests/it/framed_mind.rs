@@ -165,7 +165,8 @@ fn heartbeats_go_on_and_an_outage_is_told_once() {
 fn a_push_has_arrived_when_it_is_shown_or_cannot_wait() {
     let mut mind = Mind::online(true);
     mind.now = 1_000;
-    assert_eq!(mind.pushes(1, "[yoda]: one\n\x1b[2Jtwo"), ["show [yoda]: one", "show \u{241b}[2Jtwo"]);
+    let shown = mind.pushes(1, "[yoda]: one\n\x1b[2Jtwo");
+    assert_eq!(shown, ["show [yoda]: one", "show \u{241b}[2Jtwo", "offer hans> "]);
     assert_eq!(mind.pushes(2, "[yoda]: three"), ["show [yoda]: three"]);
     // The welcome was the first mark; the text of two lines is shown with the third.
     assert_eq!(mind.tell(Event::Displayed(2)), [""; 0]);
@@ -189,7 +190,8 @@ fn what_the_server_pushes_may_end_the_program() {
         // Others cannot do that, and users' texts do not look like that.
         let mut mind = Mind::online(true);
         assert_eq!(mind.tell(Event::Pushed { push: 1, from_server: false, text }), [""; 0]);
-        assert_eq!(mind.pushes(2, &format!("[yoda]: {text}")), [format!("show [yoda]: {text}")]);
+        let shown = mind.pushes(2, &format!("[yoda]: {text}"));
+        assert_eq!(shown, [format!("show [yoda]: {text}"), "offer hans> ".into()]);
     }
 }
 

@@ -510,14 +510,14 @@ impl State {
 
     fn pushed(&mut self, push: u64, from_server: bool, text: &str) {
         self.last_news = self.now.elapsed;
-        let shown: Vec<String> = match framed::parse_push(text) {
-            Push::Address { user, host, port } if from_server => self.learn(user, host, port).into_iter().collect(),
+        match framed::parse_push(text) {
+            Push::Address { user, host, port } if from_server => self.learn(user, host, port),
             // Whoever is not the server can say private things alone.
-            _ if !from_server && !text.starts_with('<') => Vec::new(),
-            _ => text.lines().map(|line| Text::harmless(line).as_str().to_owned()).collect(),
-        };
-        for line in shown {
-            self.show(Told::Pushed { text: line, when: self.now.wall });
+            _ if !from_server && !text.starts_with('<') => {}
+            _ => text.lines().for_each(|line| {
+                let text = Text::harmless(line).as_str().to_owned();
+                self.show(Told::Pushed { text, when: self.now.wall });
+            }),
         }
         self.held.push_back(Held { push, mark: self.marks, until: self.now.elapsed + DISPLAY_MAX });
         if from_server {
@@ -529,14 +529,15 @@ impl State {
     }
 
     /// Remembers where somebody takes private texts.
-    fn learn(&mut self, user: &str, host: &str, port: u16) -> Option<String> {
-        let address = SocketAddr::new(host.parse().ok()?, port);
+    fn learn(&mut self, user: &str, host: &str, port: u16) {
+        let Ok(ip) = host.parse() else { return };
         if self.addresses.len() >= ADDRESSES_MAX {
             self.addresses.pop_first();
         }
-        self.addresses.insert(user.to_owned(), address);
+        self.addresses.insert(user.to_owned(), SocketAddr::new(ip, port));
         let user = Text::harmless(user);
-        Some(format!("You may write to {user} privately: private {user} <text>", user = user.as_str()))
+        let text = format!("You may write to {user} privately: private {user} <text>", user = user.as_str());
+        self.show(Told::Answer(text));
     }
 
     fn note_presence(&mut self, text: &str) {
@@ -548,6 +549,10 @@ impl State {
             self.names.remove(name);
         } else if let Some(names) = text.strip_prefix("Online: ") {
             self.names.extend(names.split(", ").take(NAMES_MAX).map(str::to_owned));
+        } else if let Some((from, _)) = text.strip_prefix('[').and_then(|text| text.split_once("]: ")) {
+            if self.names.len() >= NAMES_MAX || !self.names.insert(from.to_owned()) {
+                return;
+            }
         } else {
             return;
         }
