@@ -50,7 +50,7 @@ pub(crate) fn spell(told: &Told) -> String {
         Told::Said { from, text, .. } => format!("screen< {}: {}", from.as_str(), text.as_str()),
         Told::Pushed { text, .. } => format!("screen< {text}"),
         Told::News(text) => format!("screen< -- {text}"),
-        Told::Answer(text) | Told::Pushed { text, .. } => format!("screen< {text}"),
+        Told::Answer(text) => format!("screen< {text}"),
         Told::Refused(text) => format!("screen< Error. {text}"),
     }
 }
