@@ -477,6 +477,8 @@ impl Flood {
 /// Floods from a thread of its own while `meanwhile` runs.
 fn while_flooding<T>(crowd: &mut Crowd, flood: &mut Flood, meanwhile: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
+    // On a busy machine his thread may get no turn before all is over.
+    flood.go_on(crowd);
     thread::scope(|scope| {
         let flooder = scope.spawn(|| {
             // Elsewhere he would flood with a processor of his own: the lowest priority keeps what
