@@ -38,6 +38,10 @@ impl State {
 
     /// Something has happened to a file, or on a connection for files.
     pub(super) fn hear_of_sharing(&mut self, event: Event) {
+        // Who fetches is not silent, however long one chunk takes.
+        if matches!(event, Event::Moved(..)) {
+            self.tell_alive();
+        }
         let orders = self.sharing.handle(self.now.elapsed, event);
         if !orders.is_empty() {
             self.obey(orders);

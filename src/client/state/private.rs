@@ -411,7 +411,8 @@ impl State {
         }
     }
 
-    fn tell_alive(&mut self) {
+    /// Keeps the user from being timed out for what passes the server by.
+    pub(super) fn tell_alive(&mut self) {
         if self.phase == Phase::Online && self.now.elapsed >= self.private.next_alive {
             self.private.next_alive = self.now.elapsed + ALIVE_EVERY;
             self.say(Say::Alive);
