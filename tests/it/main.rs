@@ -19,6 +19,7 @@ mod download_plan;
 mod files;
 mod framed;
 mod framed_mind;
+mod framed_worlds;
 mod guard;
 mod handshake;
 mod limits;

@@ -558,6 +558,10 @@ impl State {
             // What was pushed and arrived is confirmed; the rest waits.
             Stage::Leaving(user, unconfirmed) if session.post.is_some() => {
                 self.give_back(user, unconfirmed, Road::Mail);
+                self.roster[user].departing -= 1;
+                if let Some(conn) = self.roster[user].session {
+                    self.queue(conn);
+                }
             }
             Stage::Leaving(user, unconfirmed) if parting == Parting::Cut => {
                 self.give_back(user, unconfirmed, Road::Again);
@@ -589,6 +593,7 @@ impl State {
         // anything that comes later.
         let not_shown = session.is_ours.then(|| std::mem::take(&mut unconfirmed));
         session.stage = Stage::Leaving(user, unconfirmed);
+        self.roster[user].departing += u32::from(session.post.is_some());
         self.depart(user);
         if let Some(not_shown) = not_shown {
             self.give_back(user, not_shown, Road::Mail);

@@ -251,7 +251,7 @@ impl State {
     /// The connection that can take a text at once: its user has read all that waited, and there
     /// is room in the ring. In netcat's case there always is, unless the socket is full.
     fn receiver(&mut self, user: UserId) -> Option<ConnId> {
-        let conn = self.roster[user].session?;
+        let conn = self.roster[user].session.filter(|_| self.roster[user].departing == 0)?;
         let last = self.roster[user].mailbox.last;
         let session = self.sessions.get_mut(&conn)?;
         let must_fit = session.is_behind() || session.confirms();
@@ -368,7 +368,7 @@ impl State {
         let last = self.roster[user].mailbox.last;
         // Who confirms does so before he gets more.
         let must_wait = confirms && visit.unconfirmed.is_full();
-        if asked.is_some() || upto >= last || must_wait {
+        if asked.is_some() || upto >= last || must_wait || self.roster[user].departing > 0 {
             return;
         }
         if let Some(visit) = self.visit(conn) {
@@ -468,6 +468,10 @@ impl State {
             let is_passed = road == Road::Again
                 && (letter.number <= self.roster[user].mailbox.passed || self.is_confirming(user, letter.number));
             match self.roster[user].session {
+                // Nothing has been delivered there yet, so it keeps its place.
+                Some(_) if !is_held && self.roster[user].departing > 0 => {
+                    self.keep_again(user, letter, bytes, Stored::No);
+                }
                 // A stored one is read again by the new session, or has been confirmed by it. The
                 // other gets a new number, behind what still waits: numbers rise for whoever is here.
                 Some(reader) if !is_held => {

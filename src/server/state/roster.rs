@@ -31,6 +31,9 @@ pub(super) struct User {
     pub(super) password: Option<String>,
     /// Where the user is logged in.
     pub(super) session: Option<ConnId>,
+    /// Framed sessions that have ended while a push was under way: until its fate is known, nothing
+    /// is delivered to another session.
+    pub(super) departing: u32,
     /// While online: since when. Else: the last moment online, if there was one.
     pub(super) seen: Option<Moment>,
     /// Consecutive wrong passwords, over all connections and dialects.
@@ -53,6 +56,7 @@ impl User {
             name,
             password: None,
             session: None,
+            departing: 0,
             seen: None,
             failures: Failures::default(),
             blocks: HashSet::new(),
