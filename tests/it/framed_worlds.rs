@@ -24,8 +24,8 @@ struct World {
     script: Vec<String>,
     /// Texts that were accepted, with sender and receiver; the number is the text.
     sent: Vec<(usize, usize)>,
-    /// What each user was shown, in order: the text, and whether it was marked as repeated.
-    shown: [Vec<(usize, bool)>; 4],
+    /// What each seat was shown, in order: the text, and whether it was marked as repeated.
+    shown: HashMap<char, Vec<(usize, bool)>>,
     /// Whom each seat takes for present.
     present: HashMap<(char, usize), bool>,
     netcat_is_in: bool,
@@ -46,7 +46,7 @@ impl World {
             dice: Dice(seed),
             script: Vec::new(),
             sent: Vec::new(),
-            shown: Default::default(),
+            shown: HashMap::new(),
             present: HashMap::new(),
             netcat_is_in: false,
         }
@@ -76,7 +76,7 @@ impl World {
             assert_ne!(before, Some(came), "{seat} hears twice that {said}");
         } else if let Some((_, text)) = said.split_once(": text ").or_else(|| said.split_once("]: text ")) {
             let text: usize = text.parse().expect("a number");
-            self.shown[user_of(seat)].push((text, said.contains("perhaps repeated")));
+            self.shown.entry(seat).or_default().push((text, said.contains("perhaps repeated")));
         }
     }
 
@@ -140,13 +140,14 @@ impl World {
 
     fn judge(&self) {
         for (text, &(from, to)) in self.sent.iter().enumerate() {
-            let shown: Vec<bool> =
-                self.shown[to].iter().filter(|(other, _)| *other == text).map(|&(_, again)| again).collect();
+            let seats = self.shown.iter().filter(|(seat, _)| user_of(**seat) == to);
+            let all = seats.flat_map(|(_, shown)| shown).filter(|(other, _)| *other == text);
+            let shown: Vec<bool> = all.map(|&(_, again)| again).collect();
             assert!(!shown.is_empty(), "text {text} from {from} is lost to {to}");
             let unmarked = shown.iter().filter(|again| !**again).count();
             assert!(unmarked <= 1, "text {text} from {from} is shown to {to} {unmarked} times without a mark");
         }
-        for shown in &self.shown {
+        for shown in self.shown.values() {
             for from in 0..USERS.len() {
                 // What comes once more comes late; the others keep their order.
                 let firsts = shown.iter().filter(|(text, again)| !again && self.sent[*text].0 == from);
