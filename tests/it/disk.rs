@@ -7,12 +7,14 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
+use crate::crowd::now;
 use crate::programs::{ACCOUNTS, House, mail};
-use crate::socket::Client;
+use crate::socket::{Client, PATIENCE};
 
 /// Stops a file system where it stands, as a loss of power does: EXT4_IOC_SHUTDOWN, nothing flushed.
 const CUT: &str = "import fcntl, os, struct, sys
@@ -73,7 +75,18 @@ impl Disk {
 
     /// What is really on the disk, after everybody has closed his files.
     pub(crate) fn remount(&self) {
-        assert!(self.unmount() && self.mount(), "the disk does not come back");
+        // The kernel may still be letting go of a process that was killed.
+        let is_done = |act: &dyn Fn() -> bool| {
+            let start = now();
+            while !act() {
+                if start.elapsed() > PATIENCE {
+                    return false;
+                }
+                std::thread::park_timeout(Duration::from_millis(50));
+            }
+            true
+        };
+        assert!(is_done(&|| self.unmount()) && is_done(&|| self.mount()), "the disk does not come back");
     }
 }
 
