@@ -93,8 +93,7 @@ fn push(clock: Clock, address: SocketAddr, frame: &[u8]) -> Outcome {
         }
         let _ = stream.set_read_timeout(Some(wait));
         match stream.read(&mut [0; 512]) {
-            // Whoever closes before the frame comes has sent his end first, and then a reset.
-            Ok(0) if matches!(stream.take_error(), Ok(None)) => return Outcome::Delivered,
+            Ok(0) if ends_well(&stream, left) => return Outcome::Delivered,
             Ok(0) => return Outcome::Doubtful,
             // What a listener says is of no interest.
             Ok(_) => {}
@@ -107,6 +106,21 @@ fn push(clock: Clock, address: SocketAddr, frame: &[u8]) -> Outcome {
             Err(_) => return Outcome::Doubtful,
         }
     }
+}
+
+/// The client has sent its end. Whether it has taken all: one that closed before the frame came
+/// has sent its end as well, and a reset follows.
+fn ends_well(stream: &TcpStream, left: impl Fn() -> Duration) -> bool {
+    // Fails only if the reset was faster.
+    let _ = stream.shutdown(Shutdown::Write);
+    // The kernel knows the other end until that has acknowledged everything, or has reset.
+    while stream.peer_addr().is_ok() {
+        if left().is_zero() {
+            return false;
+        }
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    matches!(stream.take_error(), Ok(None))
 }
 
 /// The hub's end: what waits for each framed user.
