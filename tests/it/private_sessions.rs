@@ -29,6 +29,9 @@ fn client(server: &Server, state: &TempDir, name: &str) -> Program {
     let account = ACCOUNTS.lines().find(|line| line.starts_with(name)).expect("an account");
     client.type_in(&format!("{account}\n"));
     client.wait_for(&format!("Welcome to chinwag, {name}! Type help for the commands"));
+    // The server knows where others can connect.
+    client.type_in("block nobody\n");
+    client.wait_for("Error. Invalid user nobody");
     client
 }
 

@@ -151,6 +151,7 @@ impl State {
             PeerEvent::Full => self.not_taken(peer),
             PeerEvent::Ended => self.peer_has_ended(peer),
         }
+        self.go_on_with_lines();
     }
 
     fn peer_is_there(&mut self, peer: PeerId, ip: IpAddr, nonce: Nonce) {
@@ -291,6 +292,7 @@ impl State {
         if now >= self.peers.next_line {
             self.tell_refused();
         }
+        self.go_on_with_lines();
     }
 
     fn peer_has_ended(&mut self, peer: PeerId) {
@@ -313,6 +315,18 @@ impl State {
             Purpose::File => self.file_link_lost(peer),
         }
         self.go_on_with_lines();
+    }
+
+    /// `user` is there by another connection: those that are being dialled are not needed.
+    pub(super) fn stop_dialling(&mut self, user: &UserName, purpose: Purpose) {
+        let is_dial = |link: &Link| match &link.stage {
+            Stage::Dialling(to) | Stage::Asking(to, _) => to.user == *user && to.purpose == purpose,
+            _ => false,
+        };
+        let dials = self.peers.links.extract_if(.., |_, link| is_dial(link));
+        for (peer, _) in dials.collect::<Vec<_>>() {
+            self.hang_up(peer);
+        }
     }
 
     /// Closes a connection that nobody has announced.

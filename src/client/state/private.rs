@@ -323,6 +323,7 @@ impl State {
     /// dialled at once, or the older one is dead and we have not heard of it yet.
     pub(super) fn private_is_there(&mut self, peer: PeerId, user: UserName) {
         let by_him = matches!(peer, PeerId::Accepted(_));
+        self.stop_dialling(&user, Purpose::Private);
         let Some(old) = self.private.sessions.insert(user.clone(), peer) else {
             self.private.requested.remove(&user);
             self.effects.push(Effect::Partner(user.clone(), true));

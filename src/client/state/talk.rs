@@ -73,6 +73,10 @@ impl State {
         self.next_ping = Some(self.now.elapsed + PING_EVERY);
         self.present.clear();
         self.effects.push(Effect::NobodyPresent);
+        // First of all: who sees us come may want to connect.
+        if !self.is_sending() {
+            self.effects.push(Effect::Listen);
+        }
         let outage = self.outage.take();
         let is_back = outage.is_some();
         match outage {
@@ -90,7 +94,6 @@ impl State {
         self.user = Some(user);
         self.pending.iter_mut().for_each(|pending| pending.sent = false);
         if !self.is_sending() {
-            self.effects.push(Effect::Listen);
             self.ask_again_for_private();
             let anew = self.told_in.replace(pass.session) != Some(pass.session);
             self.hear_of_sharing(sharing::Event::Arrived { anew });
