@@ -95,7 +95,10 @@ impl Desk {
 pub(super) fn read_lines(questions: &Receiver<Asked>, inputs: &Sender<Input>, desk: &Desk) {
     let person = io::stdin().is_terminal();
     let mut lines = io::stdin().lock();
-    while let Ok(Asked { question, .. }) = questions.recv() {
+    while let Ok(Asked { mut question, .. }) = questions.recv() {
+        if person && let Some(last) = questions.try_iter().last() {
+            question = last.question;
+        }
         if person && question != Question::Line {
             screen::prompt(&prompt_of(question, desk));
         }
@@ -186,7 +189,7 @@ impl<'a> Desktop<'a> {
     /// Answers questions until nobody asks any more or the program ends.
     pub(super) fn answer(mut self, questions: &Receiver<Asked>, inputs: &Sender<Input>) {
         while let Ok(mut asked) = questions.recv() {
-            // Only the last question counts.
+            // A question makes those before it void.
             asked = questions.try_iter().last().unwrap_or(asked);
             let input = match self.ask(&asked, questions) {
                 Answer::Typed(line) => Input::Typed(asked.question, line.into_bytes()),

@@ -427,6 +427,7 @@ transcripts! {
     no_reconnect
     outage
     output_closed
+    password_asked_twice
     private_accept
     private_address
     private_at_once

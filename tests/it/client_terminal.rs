@@ -483,6 +483,9 @@ fn a_started_line_survives_a_lost_link_and_the_question_for_the_password() {
     terminal.wait_for("-- Connection lost (");
     terminal.wait_for("The server does not know this session any more, log in again");
     terminal.wait_for("Password: ");
+    terminal.type_in("falcno\r");
+    terminal.wait_for("Invalid password, 2 tries left");
+    terminal.wait_for("Password: ");
     terminal.type_in("falcon\r");
     terminal.wait_for("-- Connected again after ");
     terminal.wait_for("> status yo");

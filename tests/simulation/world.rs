@@ -673,10 +673,9 @@ impl World {
                     let Some(question) = program.asked.pop_front() else { return };
                     let Some(line) = program.typed.pop_front().flatten() else { return };
                     program.lines += u64::from(question == mind::Question::Line);
-                    // In a pipe, or asked twice, nobody waits for the mode before he types on. What the
-                    // client says of its own accord has no number in it.
-                    let is_alone = program.lines == program.done + 1;
-                    let is_text = is_alone && line.bytes().any(|byte| byte.is_ascii_digit());
+                    // In a pipe nobody waits for the mode before he types on. What the client says of its
+                    // own accord has no number in it.
+                    let is_text = line.bytes().any(|byte| byte.is_ascii_digit());
                     if question == mind::Question::Line && program.seat >= 'N' && is_text {
                         program.meant.push((line.clone(), program.mode, program.conn));
                     }
@@ -721,7 +720,13 @@ impl World {
                         None => self.shown.push((reader, number)),
                     }
                 }
-                mind::Effect::Ask(question) => program.asked.push_back(question),
+                mind::Effect::Ask(question) => {
+                    // A person is asked one thing; what he has begun is put aside, or entered this moment.
+                    if seat >= 'N' {
+                        program.asked.truncate(usize::from(self.moves % 2 == 0));
+                    }
+                    program.asked.push_back(question);
+                }
                 mind::Effect::Show(mark, shown) => {
                     highest = Some(mark);
                     self.show(at, &shown);

@@ -105,8 +105,10 @@ impl State {
         }
         self.phase = phase;
         // A line that is being typed is put aside; the question for it is void.
-        self.asked = 1;
-        self.effects.push(Effect::Ask(question));
+        self.asked = 0;
+        if self.asking.replace(question) != Some(question) {
+            self.effects.push(Effect::Ask(question));
+        }
     }
 
     /// A line that was typed as a name.
@@ -124,8 +126,12 @@ impl State {
         self.recall();
     }
 
-    /// A line that was typed as a password.
+    /// A line that was typed as a password: kept if the connection was lost meanwhile.
     pub(super) fn typed_password(&mut self, line: &str) {
+        if self.phase != Phase::Password {
+            self.password = Some(line.to_owned()).filter(|line| !line.is_empty());
+            return self.ask_lines();
+        }
         if line.is_empty() {
             return self.ask(Phase::Password, Question::Password);
         }

@@ -89,7 +89,8 @@ pub enum Effect {
     Recall(Reader),
     /// Keep that everything up to this number has been shown.
     Remember(Reader, u64),
-    /// Let the next line be typed; on a terminal, put aside what is being typed.
+    /// Let the next line be typed. Asked of a person, it makes what was asked before void: the
+    /// editor puts the line aside. An answer to that may be on its way all the same.
     Ask(Question),
     /// Show this; [`Event::Displayed`] reports the mark.
     Show(u64, Shown),
@@ -265,7 +266,9 @@ pub struct State {
     group_is_settled: bool,
 
     // What was typed.
-    /// Questions that have no answer yet.
+    /// The name or the password is asked for.
+    asking: Option<Question>,
+    /// Lines that are asked for and have not come.
     asked: usize,
     pending: VecDeque<Pending>,
     /// Lines tagged in this session, and lines of this run.
@@ -366,6 +369,7 @@ impl State {
             returning: None,
             question: None,
             group_is_settled: false,
+            asking: None,
             asked: 0,
             pending: VecDeque::new(),
             tagged: 0,

@@ -219,7 +219,8 @@ impl State {
         // In a pipe every line is what is needed just now. On a terminal a line may have been
         // entered at the very moment when a password was asked for: never mix the two up.
         let question = if self.rules.person { question } else { expected };
-        if question == expected {
+        let is_open = self.asking.take_if(|asking| *asking == question).is_some();
+        if question == Question::Line && self.asking.is_none() {
             self.asked = self.asked.saturating_sub(1);
         }
         let text = if line.len() > TYPED_BYTES_MAX {
@@ -234,12 +235,8 @@ impl State {
                 self.show(Notice::Refused(refusal));
                 self.ask_lines();
             }
-            (Question::Name, text) if expected == Question::Name => {
-                self.typed_name(&text.unwrap_or_default());
-            }
-            (Question::Password, text) if expected == Question::Password => {
-                self.typed_password(&text.unwrap_or_default());
-            }
+            (Question::Name, text) if is_open => self.typed_name(&text.unwrap_or_default()),
+            (Question::Password, text) if is_open => self.typed_password(&text.unwrap_or_default()),
             _ => {}
         }
     }
@@ -283,11 +280,11 @@ impl State {
     }
 
     /// Lets as many lines be typed as may be on their way.
-    fn ask_lines(&mut self) {
+    pub(super) fn ask_lines(&mut self) {
         let resumed = matches!(self.phase, Phase::Online | Phase::Pausing(_) | Phase::Connecting | Phase::Greeting)
             || matches!(self.phase, Phase::Recalling | Phase::Trying { token: true });
         let is_over = self.input_ended || self.leaving.is_some() || self.rules.errand.is_some();
-        if self.user.is_none() || !resumed || is_over {
+        if self.user.is_none() || self.asking.is_some() || !resumed || is_over {
             return;
         }
         // The prompt of a person tells the mode.
