@@ -14,11 +14,15 @@ use crate::wire::{Ago, Refusal};
 /// a send to everybody, and a lecture hall that logs in would wait for its own announcements.
 pub const CROWD_MIN: usize = 256;
 
-/// How long they are gathered, in milliseconds.
-const MOVES_MILLIS_MAX: i64 = 250;
+/// They are gathered for a millisecond for so many online, and a second at most: telling costs a
+/// send to each, so however large the crowd is, it takes the same share of the time.
+const ONLINE_PER_MILLI: usize = 10;
+
+/// Longest time for which they are gathered, in milliseconds.
+const MOVES_MILLIS_MAX: i64 = 1000;
 
 /// How many are gathered; then they are told at once.
-const MOVES_MAX: usize = 512;
+const MOVES_MAX: usize = 1024;
 
 /// Somebody came or went, and nobody has been told yet.
 #[derive(Debug)]
@@ -101,7 +105,8 @@ impl State {
                 let witnesses = self.witnesses(mover);
                 return self.cast(witnesses, notice);
             }
-            self.timers.insert((self.now.elapsed + MOVES_MILLIS_MAX, Timer::Moves));
+            let millis = i64::try_from(self.online.len() / ONLINE_PER_MILLI).unwrap_or(i64::MAX);
+            self.timers.insert((self.now.elapsed + millis.min(MOVES_MILLIS_MAX), Timer::Moves));
         }
         self.moves.push(Move { user: mover, notice });
         if self.moves.len() >= MOVES_MAX {
