@@ -148,6 +148,25 @@ fn our_client_confirms_page_by_page_and_its_ping_is_answered_after_them() {
     assert_eq!(shown, numbers);
 }
 
+#[test]
+fn a_line_is_carried_out_once_however_often_the_mode_is_sought_meanwhile() {
+    let mut stage = Pure::new(&SETUP);
+    for line in ["HELLO chinwag/1 line", "LOGIN yoda 0", "wise", "#7.1 message hans once", "#7.2 block vader"] {
+        say(&mut stage, 'a', line);
+    }
+    // After each dead link our client enters its mode with new tags.
+    for number in 3..1000 {
+        let word = if number % 2 == 0 { "/exit" } else { "/group" };
+        say(&mut stage, 'a', &format!("#7.{number} {word}"));
+    }
+    let never = |line: &str| line.starts_with("store message") || line.starts_with("store block");
+    for (line, answer) in [("#7.1 message hans once", "a< stored hans"), ("#7.2 block vader", "a< blocked vader")] {
+        let seen = say(&mut stage, 'a', line);
+        assert!(seen.iter().any(|line| line == answer) && !seen.iter().any(|line| never(line)), "{seen:?}");
+    }
+    assert_eq!(texts(&say(&mut stage, 'b', "hans falcon"), 'b'), ["once"]);
+}
+
 /// Accounts `u0`, `u1` and so on.
 fn crowd(users: usize) -> Pure {
     Pure::with_accounts(&SETUP, (0..users).map(|number| (format!("u{number}"), "secret".to_owned())))

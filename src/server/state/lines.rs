@@ -10,12 +10,21 @@ use super::State;
 use super::roster::UserId;
 use crate::wire::{Notice, Tag};
 
-/// Lines remembered per user; the client keeps fewer without an answer.
+/// Lines of each kind remembered per user; the client keeps fewer without an answer.
 const LINES_MAX: usize = 256;
 
 /// What one user's clients sent lately, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Lines(VecDeque<(Tag, Fate)>);
+pub(super) struct Lines {
+    /// Lines that did more than change the session: they keep their tag, however often they come.
+    lasting: Fates,
+    /// Lines that changed the session alone. To be carried out again in the next one, they come
+    /// with a new tag after each dead link, so there is no end to them.
+    passing: Fates,
+}
+
+#[derive(Debug, Default)]
+struct Fates(VecDeque<(Tag, Fate)>);
 
 /// What became of a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,11 +37,23 @@ pub(super) enum Fate {
 
 impl Lines {
     pub(super) fn find(&self, tag: Tag) -> Option<&Fate> {
-        self.0.iter().rev().find(|(known, _)| *known == tag).map(|(_, fate)| fate)
+        self.lasting.find(tag).or_else(|| self.passing.find(tag))
     }
 
     pub(super) fn done(&mut self, tag: Tag, answer: Option<Notice>) {
-        self.set(tag, Fate::Done(answer));
+        self.lasting.set(tag, Fate::Done(answer));
+    }
+
+    /// The line had no effect after all: it may be tried again.
+    pub(super) fn forget(&mut self, tag: Tag) {
+        self.lasting.forget(tag);
+        self.passing.forget(tag);
+    }
+}
+
+impl Fates {
+    fn find(&self, tag: Tag) -> Option<&Fate> {
+        self.0.iter().rev().find(|(known, _)| *known == tag).map(|(_, fate)| fate)
     }
 
     fn set(&mut self, tag: Tag, fate: Fate) {
@@ -46,8 +67,7 @@ impl Lines {
         self.0.push_back((tag, fate));
     }
 
-    /// The line had no effect after all: it may be tried again.
-    pub(super) fn forget(&mut self, tag: Tag) {
+    fn forget(&mut self, tag: Tag) {
         self.0.retain(|(known, _)| *known != tag);
     }
 }
@@ -56,14 +76,21 @@ impl State {
     /// The line in hand, if it has a tag, has been carried out.
     pub(super) fn line_done(&mut self, user: UserId, answer: Option<Notice>) {
         if let Some(tag) = self.tag {
-            self.roster[user].lines.set(tag, Fate::Done(answer));
+            self.roster[user].lines.done(tag, answer);
+        }
+    }
+
+    /// The same for one that changed the session and nothing else.
+    pub(super) fn line_passed(&mut self, user: UserId, answer: Option<Notice>) {
+        if let Some(tag) = self.tag {
+            self.roster[user].lines.passing.set(tag, Fate::Done(answer));
         }
     }
 
     /// The line in hand, if it has a tag, waits for the disk. Returns what to report then.
     pub(super) fn line_pending(&mut self, user: UserId) -> Option<(UserId, Tag)> {
         let tag = self.tag?;
-        self.roster[user].lines.set(tag, Fate::Pending);
+        self.roster[user].lines.lasting.set(tag, Fate::Pending);
         Some((user, tag))
     }
 }

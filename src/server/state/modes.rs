@@ -83,7 +83,7 @@ impl State {
     pub(super) fn enter_mode(&mut self, conn: ConnId, user: UserId, mode: Mode) {
         let Some(visit) = self.visit(conn) else { return };
         visit.talk.enter(mode);
-        self.line_done(user, Some(Notice::Mode(mode)));
+        self.line_passed(user, Some(Notice::Mode(mode)));
         self.send(conn, Notice::Mode(mode));
         if mode == Mode::Group {
             self.list_groups(conn, user);
@@ -95,7 +95,7 @@ impl State {
     pub(super) fn exit_mode(&mut self, conn: ConnId, user: UserId) {
         match self.visit(conn).and_then(|visit| visit.talk.exit()) {
             Some(mode) => {
-                self.line_done(user, Some(Notice::Mode(mode)));
+                self.line_passed(user, Some(Notice::Mode(mode)));
                 self.send(conn, Notice::Mode(mode));
             }
             None => self.refuse(conn, Refusal::NoMode),
@@ -181,7 +181,7 @@ impl State {
         if let Some(visit) = self.visit(conn) {
             visit.talk.question = question;
         }
-        self.line_done(user, notice.clone());
+        self.line_passed(user, notice.clone());
         if let Some(notice) = notice {
             self.send(conn, notice);
         }
