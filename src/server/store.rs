@@ -554,6 +554,8 @@ fn set_up(connection: &Connection) -> rusqlite::Result<Journal> {
     let journal = choose_journal(connection)?;
     // FULL syncs at every commit; with NORMAL a power cut takes back what was acknowledged.
     connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF")?;
+    // Else SQLite plans the query for a page anew for every value that is bound to it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     // 16 MiB of log: busy mailboxes change the same pages again and again, and only the last
     // state of each is copied into the file.
     connection.execute_batch("PRAGMA wal_autocheckpoint = 4000")?;
