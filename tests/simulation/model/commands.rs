@@ -9,7 +9,7 @@ use chinwag::wire::{Notice, Refusal, Request, Scope, Tag};
 
 use super::reach::Rule;
 use super::texts::{self, Text};
-use super::{Expected, Fact, Fate, LINES_MAX, Model, Outcome, User, UserId, ago, repeated, set};
+use super::{Expected, Fact, Fate, Model, Outcome, User, UserId, ago, repeated, set};
 
 /// A text whose way the server is about to choose.
 pub(super) struct Choice {
@@ -222,10 +222,7 @@ impl Model {
         let Some(tag) = tag else { return };
         let lines = &mut self.users[user].lines;
         lines.retain(|(known, _)| *known != tag);
-        if lines.len() >= LINES_MAX {
-            lines.pop_front();
-        }
-        lines.push_back((tag, fate));
+        lines.push((tag, fate));
     }
 
     pub(super) fn outcome(&mut self) -> usize {

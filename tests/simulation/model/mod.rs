@@ -52,9 +52,6 @@ const HEARTBEAT: i64 = 10_000;
 /// How long netcat may take to read what its end confirms, in milliseconds.
 const CONFIRM_MILLIS_MAX: i64 = 10_000;
 
-/// Lines remembered per user.
-const LINES_MAX: usize = 256;
-
 /// A user's place in the list; never changes.
 type UserId = usize;
 
@@ -115,7 +112,8 @@ struct User {
     /// Whom this user blocks.
     blocks: Vec<UserId>,
     tokens: Tokens,
-    lines: VecDeque<(Tag, Fate)>,
+    /// Every line that had an effect, however long ago.
+    lines: Vec<(Tag, Fate)>,
     /// What was written to this user, oldest first.
     texts: Vec<Text>,
     /// Of these, what was sent with a wish for receipts and is not yet told: as written, as shown.
@@ -236,7 +234,7 @@ impl Model {
             locked_until: i64::MIN,
             blocks: Vec::new(),
             tokens: Tokens::default(),
-            lines: VecDeque::new(),
+            lines: Vec::new(),
             texts: Vec::new(),
             unwritten: Vec::new(),
             unseen: Vec::new(),
