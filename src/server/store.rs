@@ -139,10 +139,13 @@ const ADD_BLOCK: &str = "INSERT INTO blocks (blocker, blocked) VALUES (?1, ?2) O
 const DROP_BLOCK: &str = "DELETE FROM blocks WHERE blocker = ?1 AND blocked = ?2";
 const ADD_MESSAGE: &str = "
     INSERT INTO messages (receiver, number, sender, sent, again, text, crc, session, line, scope, receipt)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) ON CONFLICT DO NOTHING";
+/// The same for one that may be there already. It costs SQLite a copy of each page, to undo it alone.
+const RETURN_MESSAGE: &str = "
+    INSERT INTO messages (receiver, number, sender, sent, again, text, crc, session, line, scope, receipt)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
     ON CONFLICT (receiver, number) DO UPDATE SET (sender, sent, again, text, crc, scope, receipt) =
         (excluded.sender, excluded.sent, excluded.again, excluded.text, excluded.crc, excluded.scope, excluded.receipt)
-        WHERE excluded.again
     ON CONFLICT DO NOTHING";
 const DROP_MESSAGES: &str = "DELETE FROM messages WHERE receiver = ?1 AND number <= ?2";
 const PAGE: &str = "
@@ -733,14 +736,14 @@ fn write(connection: &Connection, ids: &mut Ids, record: &Record) -> Result<(), 
         Record::Message { to, letter, tag } => {
             let sender = ids.find_or_add(connection, &letter.from)?;
             let number = i64::try_from(letter.number).map_err(|_| StoreError::NumberTooBig(letter.number))?;
-            let again = i64::from(letter.road == Road::Again);
+            let again = letter.road == Road::Again;
             let text = letter.text.as_str();
             let scope = scope_word(&letter.scope);
-            let mut statement = connection.prepare_cached(ADD_MESSAGE)?;
+            let mut statement = connection.prepare_cached(if again { RETURN_MESSAGE } else { ADD_MESSAGE })?;
             for to in to {
                 let receiver = ids.find_or_add(connection, to)?;
                 let words = [to.as_str(), letter.from.as_str(), text];
-                let crc = checksum(words, [number, letter.sent, again], scope.as_deref(), letter.receipt);
+                let crc = checksum(words, [number, letter.sent, i64::from(again)], scope.as_deref(), letter.receipt);
                 statement.execute(params![
                     receiver,
                     number,
