@@ -181,8 +181,12 @@ impl Peers {
             return !link.is_stuck;
         }
         self.order(peer, Order::Send(frame.bytes()));
-        if let Frame::Hello(_) | Frame::Proof { .. } = frame {
-            self.order(peer, Order::Hear);
+        match frame {
+            Frame::Hello(_) | Frame::Proof { .. } => self.order(peer, Order::Hear),
+            // Nothing else is wanted: the thread sends it, finds that there are no more orders,
+            // and closes.
+            Frame::Bye => drop(self.links.remove(&peer)),
+            _ => {}
         }
         true
     }
@@ -248,5 +252,41 @@ fn accept(listener: &TcpListener, news: &Sender<PeerNews>, stopped: &Receiver<()
             Err(_) if stopped.recv_timeout(ACCEPT_PAUSE) == Err(RecvTimeoutError::Disconnected) => return,
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers() -> Peers {
+        Peers::new(Arc::new(drop)).0
+    }
+
+    fn address(ip: &str) -> SocketAddr {
+        SocketAddr::new(ip.parse().expect("an address"), 4000)
+    }
+
+    #[test]
+    fn the_port_stays_as_long_as_the_address_does() {
+        let mut peers = peers();
+        let port = peers.listen(address("127.0.0.1")).expect("loopback");
+        assert_ne!(port, 4000, "a free one, not that of the connection to the server");
+        assert_eq!(peers.listen(address("127.0.0.1")).expect("loopback"), port);
+        drop(TcpStream::connect(("127.0.0.1", port)).expect("somebody listens"));
+        let moved = peers.listen(address("127.0.0.2")).expect("loopback");
+        drop(TcpStream::connect(("127.0.0.2", moved)).expect("somebody listens"));
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "nobody is left at the old address");
+    }
+
+    #[test]
+    fn an_address_that_cannot_be_had_leaves_nobody_listening_until_the_next() {
+        let mut peers = peers();
+        let port = peers.listen(address("127.0.0.1")).expect("loopback");
+        // No machine has an address of those that stand in examples.
+        peers.listen(address("192.0.2.1")).expect_err("it is not ours");
+        assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the server is told that nobody listens");
+        let again = peers.listen(address("127.0.0.1")).expect("loopback");
+        drop(TcpStream::connect(("127.0.0.1", again)).expect("somebody listens"));
     }
 }

@@ -37,7 +37,7 @@ use std::collections::HashMap;
 use chinwag::client::state::handshake::{Acceptor, Dialler};
 use chinwag::client::state::{
     Effect, End, Errand, Event, OUTAGE_MAX, PAUSES, PENDING_MAX, PING_EVERY, PeerEvent, PeerId, Question, Reader,
-    Rules, SILENCE_MAX, Shown, State, TYPED_BYTES_MAX, Task,
+    Rules, SESSIONS_MAX, SILENCE_MAX, Shown, State, TYPED_BYTES_MAX, Task,
 };
 use chinwag::wire::name::UserName;
 use chinwag::wire::peer::{Frame, Hello};
@@ -431,6 +431,7 @@ transcripts! {
     private_accept
     private_address
     private_at_once
+    private_both_dial
     private_ends
     private_in_a_pipe
     private_outage
@@ -491,6 +492,44 @@ fn tries_to_connect_are_spaced_out_and_end() {
     }
     assert!(last[0].starts_with("end 1: the connection could not be had back for "), "{last:?}");
     assert!((OUTAGE_MAX..OUTAGE_MAX + PAUSES.1).contains(&mind.now), "{}", mind.now);
+}
+
+/// `number` begins a session with hans; what comes of it.
+fn comes(mind: &mut Mind, number: usize) -> Vec<String> {
+    mind.act(&format!("server> expect u{number} {number} abc private"));
+    mind.act(&format!("in{number} from 127.0.0.1"));
+    mind.act(&format!("in{number}> hello u{number} hans private {number} abc"))
+}
+
+#[test]
+fn nobody_has_more_sessions_than_there_may_be() {
+    let mut mind = Mind::new();
+    mind.act("client person");
+    mind.act("log in");
+    for number in 1..SESSIONS_MAX {
+        assert_eq!(comes(&mut mind, number), [format!("in{number}< proof")]);
+        mind.act(&format!("in{number}> answer"));
+    }
+    // One that is about to begin counts, whoever begins it.
+    mind.act("line> startprivate luke");
+    assert_eq!(mind.act("server> peer luke 127.0.0.1 40000 7 abc private"), ["dial out1 127.0.0.1:40000"]);
+    let full = |user: &str| {
+        let why = format!("you have {SESSIONS_MAX}, stop another first");
+        format!("screen< Error. No private session with {user}: {why}")
+    };
+    assert_eq!(comes(&mut mind, 100), [&*full("u100"), "in100< bye", "hang up in100"]);
+    mind.act("out1 up");
+    mind.act("out1> proof abc");
+    assert_eq!(comes(&mut mind, 101), [&*full("u101"), "in101< bye", "hang up in101"]);
+    assert_eq!(mind.act("server> peer yoda 127.0.0.1 40000 8 abc private"), [full("yoda")]);
+    // With whom there is one, there may be a new one.
+    assert_eq!(mind.act("in1> bye").len(), 3);
+    assert_eq!(comes(&mut mind, 102), ["in102< proof"]);
+    assert_eq!(comes(&mut mind, 103), [&*full("u103"), "in103< bye", "hang up in103"]);
+    mind.act("in102 ends");
+    assert_eq!(comes(&mut mind, 104), ["in104< proof"]);
+    mind.act("in104> answer");
+    assert!(mind.act("in104> text hi").contains(&"screen< u104(private): hi".to_owned()));
 }
 
 /// `silent_link.txt` shows that this is how long it takes.

@@ -23,6 +23,7 @@ mod framed_worlds;
 mod guard;
 mod handshake;
 mod limits;
+mod meetings;
 mod notices;
 mod play;
 mod private_sessions;

@@ -32,7 +32,7 @@ use crate::wire::time::Moment;
 use crate::wire::{self, Mode, Notice, Pass, Purpose};
 use modes::Talk;
 use peers::Peers;
-pub use peers::{ANNOUNCED_MAX, PROOF_MAX, PeerEvent, PeerId, REFUSED_EVERY, UNPROVEN_MAX};
+pub use peers::{ANNOUNCED_MAX, OTHER_FIRST_MAX, PROOF_MAX, PeerEvent, PeerId, REFUSED_EVERY, UNPROVEN_MAX};
 use private::Private;
 pub use private::{ALIVE_EVERY, Hindrance, PeerNotice, SESSIONS_MAX};
 use sharing::{Chore, Report, Sharing};
@@ -434,7 +434,11 @@ impl State {
             Event::OutputClosed(None) => self.end(End::ok()),
             Event::OutputClosed(Some(why)) => self.end(End::no_output(&why)),
             Event::Listening(Ok(port)) => self.say(Say::Port(port)),
-            Event::Listening(Err(why)) => self.show_peer(PeerNotice::NotListening(why)),
+            Event::Listening(Err(why)) => {
+                // The server may still know the port of before.
+                self.say(Say::Port(0));
+                self.show_peer(PeerNotice::NotListening(why));
+            }
             Event::Peer(peer, event) => self.hear_peer(peer, event),
             Event::Files(event) => self.hear_of_sharing(event),
             Event::Tick => self.tick(),

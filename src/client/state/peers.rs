@@ -20,6 +20,11 @@ pub const PROOF_MAX: i64 = 5_000;
 /// How long the server's word may be behind the one whom it announces, in milliseconds.
 pub const ANNOUNCED_MAX: i64 = 3_000;
 
+/// How long a hello waits for what another connection with the same user comes to: one that was
+/// dialled from here at the same time, or a session that is just ending. In milliseconds; then the
+/// newcomer is taken instead.
+pub const OTHER_FIRST_MAX: i64 = 1_000;
+
 /// Between two lines about connections that were refused, in milliseconds; they are counted.
 pub const REFUSED_EVERY: i64 = 1_000;
 
@@ -63,14 +68,46 @@ pub(super) enum Stage {
     Dialling(Introduction),
     /// Dialled: the proof of the other side is awaited.
     Asking(Introduction, Dialler),
+    /// Dialled: he has proven who he is, and our answer waits for another connection with him.
+    Holding(Introduction, Frame),
     /// Accepted: the first word of the other side is awaited.
     Silent(Nonce),
-    /// Its hello is not expected, and may be until then.
-    Unannounced(Nonce, Hello, i64),
+    /// Its hello is not answered yet.
+    Waiting(Waiting),
     /// Its hello was expected: its proof is awaited.
     Answering(Acceptor, Ticket),
-    /// Both have proven who they are, at that time.
-    Proven(Purpose, UserName, i64),
+    /// Both have proven who they are.
+    Proven(Purpose, UserName),
+}
+
+/// A hello that is not expected, or comes while there is another connection with the same user.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    nonce: Nonce,
+    hello: Hello,
+    /// When the other connection has had its time; `None` if it has.
+    other_until: Option<i64>,
+    /// When it is refused.
+    until: i64,
+}
+
+impl Stage {
+    /// With whom a private session is about to begin.
+    fn meeting(&self) -> Option<&UserName> {
+        let (purpose, user) = match self {
+            Self::Answering(acceptor, _) => (acceptor.hello().purpose, &acceptor.hello().from),
+            _ => self.dialled().map(|to| (to.purpose, &to.user))?,
+        };
+        (purpose == Purpose::Private).then_some(user)
+    }
+
+    /// Who has been dialled.
+    fn dialled(&self) -> Option<&Introduction> {
+        match self {
+            Self::Dialling(to) | Self::Asking(to, _) | Self::Holding(to, _) => Some(to),
+            _ => None,
+        }
+    }
 }
 
 /// Whom the server has introduced us to.
@@ -98,7 +135,7 @@ impl Peers {
     pub(super) fn deadline(&self) -> Option<i64> {
         let links = self.links.values().filter_map(|link| match link.stage {
             Stage::Proven(..) => None,
-            Stage::Unannounced(_, _, until) => Some(until.min(link.until)),
+            Stage::Waiting(ref it) => Some(it.other_until.unwrap_or(it.until).min(it.until).min(link.until)),
             _ => Some(link.until),
         });
         links.chain(self.refused.map(|_| self.next_line)).min()
@@ -106,22 +143,24 @@ impl Peers {
 
     /// Whether `user` is being dialled for this purpose.
     pub(super) fn is_dialling(&self, user: &UserName, purpose: Purpose) -> bool {
-        self.links.values().any(|link| match &link.stage {
-            Stage::Dialling(to) | Stage::Asking(to, _) => to.user == *user && to.purpose == purpose,
-            _ => false,
-        })
+        let is_it = |to: &Introduction| to.user == *user && to.purpose == purpose;
+        self.links.values().filter_map(|link| link.stage.dialled()).any(is_it)
+    }
+
+    /// Whether `user` has dialled us for a private session, and his proof is awaited.
+    fn is_answering(&self, user: &UserName) -> bool {
+        let is_it = |link: &Link| matches!(link.stage, Stage::Answering(..)) && link.stage.meeting() == Some(user);
+        self.links.values().any(is_it)
+    }
+
+    /// Those with whom a private session is about to begin.
+    pub(super) fn meeting(&self) -> impl Iterator<Item = &UserName> {
+        self.links.values().filter_map(|link| link.stage.meeting())
     }
 
     /// Whether a private session with `user`, or with anybody, is about to begin.
     pub(super) fn is_meeting(&self, user: Option<&UserName>) -> bool {
-        let is_it = |with: &UserName| user.is_none_or(|user| user == with);
-        self.links.values().any(|link| match &link.stage {
-            Stage::Dialling(to) | Stage::Asking(to, _) => to.purpose == Purpose::Private && is_it(&to.user),
-            Stage::Answering(acceptor, _) => {
-                acceptor.hello().purpose == Purpose::Private && is_it(&acceptor.hello().from)
-            }
-            _ => false,
-        })
+        self.meeting().any(|with| user.is_none_or(|user| user == with))
     }
 }
 
@@ -185,17 +224,15 @@ impl State {
         let Some(link) = self.peers.links.get_mut(&peer) else { return };
         match (&link.stage, frame) {
             (Stage::Asking(to, dialler), frame) => {
-                let to = to.clone();
-                match dialler.check(&frame) {
-                    Some(answer) => {
-                        self.effects.push(Effect::Tell(peer, answer));
-                        self.prove(peer, to.user, to.purpose);
-                    }
-                    None => self.fail_to_reach(peer, to),
+                let (to, answer) = (to.clone(), dialler.check(&frame));
+                match answer {
+                    Some(answer) => self.believe(peer, to, answer),
+                    None => self.fail_to_reach(peer, to, frame == Frame::Bye),
                 }
             }
             (Stage::Silent(nonce), Frame::Hello(hello)) => {
-                link.stage = Stage::Unannounced(*nonce, hello, now + ANNOUNCED_MAX);
+                let (other_until, until) = (Some(now + OTHER_FIRST_MAX), now + ANNOUNCED_MAX);
+                link.stage = Stage::Waiting(Waiting { nonce: *nonce, hello, other_until, until });
                 self.answer_announced();
             }
             (Stage::Answering(acceptor, ticket), frame) => {
@@ -206,7 +243,7 @@ impl State {
                     self.refuse(peer);
                 }
             }
-            (Stage::Proven(Purpose::Private, user, _), frame) => {
+            (Stage::Proven(Purpose::Private, user), frame) => {
                 let user = user.clone();
                 self.hear_private(peer, user, frame);
             }
@@ -214,51 +251,88 @@ impl State {
         }
     }
 
+    /// Who was dialled has proven who he is. If he has dialled us as well and awaits nothing more
+    /// there, what he has said there comes first: he would not have answered here before.
+    fn believe(&mut self, peer: PeerId, to: Introduction, answer: Frame) {
+        if to.purpose == Purpose::Private
+            && self.peers.is_answering(&to.user)
+            && let Some(link) = self.peers.links.get_mut(&peer)
+        {
+            link.until = self.now.elapsed + OTHER_FIRST_MAX;
+            link.stage = Stage::Holding(to, answer);
+            return;
+        }
+        self.effects.push(Effect::Tell(peer, answer));
+        self.prove(peer, to.user, to.purpose);
+    }
+
+    /// The answer to `user` need not wait any more.
+    fn stop_holding(&mut self, user: &UserName) {
+        let held = self.peers.links.iter().find_map(|(peer, link)| match &link.stage {
+            Stage::Holding(to, answer) if to.user == *user => Some((*peer, to.purpose, answer.clone())),
+            _ => None,
+        });
+        if let Some((peer, purpose, answer)) = held {
+            self.effects.push(Effect::Tell(peer, answer));
+            self.prove(peer, user.clone(), purpose);
+        }
+    }
+
     fn hear_garbage(&mut self, peer: PeerId) {
         match self.peers.links.get(&peer).map(|link| &link.stage) {
-            Some(Stage::Silent(_) | Stage::Unannounced(..) | Stage::Answering(..)) => self.refuse(peer),
+            Some(Stage::Silent(_) | Stage::Waiting(_) | Stage::Answering(..)) => self.refuse(peer),
             Some(_) => self.peer_has_ended(peer),
             None => {}
         }
     }
 
     /// Answers those who have said a hello that is expected by now.
-    fn answer_announced(&mut self) {
+    pub(super) fn answer_announced(&mut self) {
         let Some(me) = self.user.clone() else { return };
-        let waiting = self.peers.links.iter().filter(|(_, link)| matches!(link.stage, Stage::Unannounced(..)));
+        let waiting = self.peers.links.iter().filter(|(_, link)| matches!(link.stage, Stage::Waiting(_)));
         for peer in waiting.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.answer(peer, &me);
         }
     }
 
     fn answer(&mut self, peer: PeerId, me: &UserName) {
-        let Some(link) = self.peers.links.get(&peer) else { return };
-        let Stage::Unannounced(nonce, hello, _) = &link.stage else { return };
-        // Two who dial each other at once need one connection: that of the smaller name.
-        if hello.purpose == Purpose::Private && *me < hello.from && self.peers.is_dialling(&hello.from, hello.purpose) {
+        let Some(Stage::Waiting(it)) = self.peers.links.get(&peer).map(|link| &link.stage) else { return };
+        let (hello, nonce, is_private) = (it.hello.clone(), it.nonce, it.hello.purpose == Purpose::Private);
+        if is_private && it.other_until.is_some() && self.is_other_first(&hello.from, me) {
             return;
         }
-        if hello.purpose == Purpose::Private && *me < hello.from && self.has_just_begun(&hello.from) {
-            self.hang_up(peer);
-            self.peers.links.remove(&peer);
-            return;
+        let Some(ticket) = self.peers.expected.find(self.now.elapsed, &hello, me) else { return };
+        if is_private {
+            if *me < hello.from {
+                self.stop_dialling(&hello.from, Purpose::Private);
+            }
+            if !self.has_room_for_private(&hello.from) {
+                self.effects.push(Effect::Tell(peer, Frame::Bye));
+                self.hang_up(peer);
+                self.peers.links.remove(&peer);
+                return;
+            }
         }
-        let Some(ticket) = self.peers.expected.find(self.now.elapsed, hello, me) else { return };
-        let acceptor = Acceptor::new(hello.clone(), ticket, *nonce);
-        if hello.purpose == Purpose::Private && !self.has_room_for_private(&acceptor.hello().from) {
-            self.hang_up(peer);
-            self.peers.links.remove(&peer);
-            return;
-        }
+        let acceptor = Acceptor::new(hello, ticket, nonce);
         self.effects.push(Effect::Tell(peer, acceptor.proof()));
         if let Some(link) = self.peers.links.get_mut(&peer) {
             link.stage = Stage::Answering(acceptor, ticket);
         }
     }
 
+    /// Whether `user`, who has said hello, is to wait for another connection between the two.
+    /// Those who dial each other at once need one: that of the smaller name, who does not answer
+    /// meanwhile. And who has a session, or is about to prove that he may have one, cannot begin
+    /// one: either he has ended it, which we are about to hear, or he is about to hear of it.
+    fn is_other_first(&self, user: &UserName, me: &UserName) -> bool {
+        self.has_session(user)
+            || self.peers.is_answering(user)
+            || (me < user && self.peers.is_dialling(user, Purpose::Private))
+    }
+
     fn prove(&mut self, peer: PeerId, user: UserName, purpose: Purpose) {
         if let Some(link) = self.peers.links.get_mut(&peer) {
-            link.stage = Stage::Proven(purpose, user.clone(), self.now.elapsed);
+            link.stage = Stage::Proven(purpose, user.clone());
         }
         self.effects.push(Effect::Proven(peer, user.clone(), purpose));
         match purpose {
@@ -274,9 +348,15 @@ impl State {
     /// Closes what has taken too long, and tells what was refused meanwhile.
     pub(super) fn look_after_peers(&mut self) {
         let now = self.now.elapsed;
-        let late = |link: &Link| match link.stage {
+        for link in self.peers.links.values_mut() {
+            if let Stage::Waiting(it) = &mut link.stage {
+                it.other_until.take_if(|until| now >= *until);
+            }
+        }
+        self.answer_announced();
+        let late = |link: &Link| match &link.stage {
             Stage::Proven(..) => false,
-            Stage::Unannounced(_, _, until) => now >= until.min(link.until),
+            Stage::Waiting(it) => now >= it.until.min(link.until),
             _ => now >= link.until,
         };
         let late: Vec<PeerId> = self.peers.links.iter().filter(|(_, link)| late(link)).map(|(peer, _)| *peer).collect();
@@ -284,8 +364,10 @@ impl State {
             match self.peers.links.get(&peer).map(|link| &link.stage) {
                 Some(Stage::Dialling(to) | Stage::Asking(to, _)) => {
                     let to = to.clone();
-                    self.fail_to_reach(peer, to);
+                    self.fail_to_reach(peer, to, false);
                 }
+                Some(Stage::Holding(to, _)) => self.stop_holding(&to.user.clone()),
+                None => {}
                 _ => self.refuse(peer),
             }
         }
@@ -297,21 +379,32 @@ impl State {
 
     fn peer_has_ended(&mut self, peer: PeerId) {
         match self.peers.links.remove(&peer).map(|link| link.stage) {
-            Some(Stage::Dialling(to) | Stage::Asking(to, _)) => return self.fail_to_reach(peer, to),
-            Some(Stage::Proven(Purpose::Private, user, _)) => self.private_has_ended(peer, user, false),
-            Some(Stage::Proven(Purpose::File, ..)) => self.file_link_lost(peer),
+            Some(Stage::Dialling(to) | Stage::Asking(to, _) | Stage::Holding(to, _)) => {
+                return self.fail_to_reach(peer, to, false);
+            }
+            Some(Stage::Proven(Purpose::Private, user)) => {
+                self.private_has_ended(peer, user, false);
+                self.hang_up(peer);
+                return self.answer_announced();
+            }
+            Some(Stage::Proven(Purpose::File, _)) => self.file_link_lost(peer),
             // Who leaves before he has proven anything was not refused by us.
-            _ => {}
+            Some(stage) => {
+                self.hang_up(peer);
+                return self.has_not_met(&stage);
+            }
+            None => {}
         }
         self.hang_up(peer);
     }
 
-    fn fail_to_reach(&mut self, peer: PeerId, to: Introduction) {
+    /// Who was dialled does not answer, is not who he should be, or has no room for one more.
+    fn fail_to_reach(&mut self, peer: PeerId, to: Introduction, is_full: bool) {
         self.hang_up(peer);
         self.peers.links.remove(&peer);
         self.answer_announced();
         match to.purpose {
-            Purpose::Private => self.private_not_reached(to.user),
+            Purpose::Private => self.private_not_reached(to.user, is_full),
             Purpose::File => self.file_link_lost(peer),
         }
         self.go_on_with_lines();
@@ -319,10 +412,8 @@ impl State {
 
     /// `user` is there by another connection: those that are being dialled are not needed.
     pub(super) fn stop_dialling(&mut self, user: &UserName, purpose: Purpose) {
-        let is_dial = |link: &Link| match &link.stage {
-            Stage::Dialling(to) | Stage::Asking(to, _) => to.user == *user && to.purpose == purpose,
-            _ => false,
-        };
+        let is_it = |to: &Introduction| to.user == *user && to.purpose == purpose;
+        let is_dial = |link: &Link| link.stage.dialled().is_some_and(is_it);
         let dials = self.peers.links.extract_if(.., |_, link| is_dial(link));
         for (peer, _) in dials.collect::<Vec<_>>() {
             self.hang_up(peer);
@@ -337,6 +428,16 @@ impl State {
         self.peers.refused = Some((link.ip, count + 1));
         if self.now.elapsed >= self.peers.next_line {
             self.tell_refused();
+        }
+        self.has_not_met(&link.stage);
+    }
+
+    /// An accepted connection is gone without a proof.
+    fn has_not_met(&mut self, stage: &Stage) {
+        if let Some(user) = stage.meeting() {
+            self.stop_holding(user);
+            self.answer_announced();
+            self.private_has_not_come(user);
         }
     }
 

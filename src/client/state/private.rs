@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::peers::{Introduction, PROOF_MAX, PeerId, Stage};
+use super::peers::{Introduction, PeerId};
 use super::{Effect, Phase, Shown, State};
 use crate::wire::control::Say;
 use crate::wire::name::{Text, UserName};
@@ -73,6 +73,8 @@ pub enum Hindrance {
     NotTaken(UserName),
     /// As many sessions as there may be.
     SessionsFull(UserName),
+    /// The other has as many sessions as there may be.
+    OtherFull(UserName),
 }
 
 impl Hindrance {
@@ -84,6 +86,7 @@ impl Hindrance {
             Self::NotThere(_) => "not-there",
             Self::NotTaken(_) => "not-taken",
             Self::SessionsFull(_) => "sessions-full",
+            Self::OtherFull(_) => "other-full",
         }
     }
 }
@@ -98,6 +101,7 @@ impl fmt::Display for Hindrance {
             Self::SessionsFull(user) => {
                 write!(f, "No private session with {user}: you have {SESSIONS_MAX}, stop another first")
             }
+            Self::OtherFull(user) => write!(f, "{user} has too many private sessions already, use message"),
         }
     }
 }
@@ -133,6 +137,9 @@ pub(super) struct Private {
     asked: BTreeSet<UserName>,
     /// Who has been asked whether he wants a session.
     requested: BTreeSet<UserName>,
+    /// With whom a session is wanted, who is just beginning one himself; where he can be dialled if
+    /// that comes to nothing, if that has not been tried.
+    wanted: BTreeMap<UserName, Option<(SocketAddr, Ticket)>>,
     /// When the server may be told of private traffic again.
     next_alive: i64,
 }
@@ -237,7 +244,12 @@ impl State {
     }
 
     fn begin_private(&mut self, user: UserName, at: SocketAddr, ticket: Ticket) {
-        if self.private.sessions.contains_key(&user) || self.peers.is_dialling(&user, Purpose::Private) {
+        if self.has_session(&user) || self.peers.is_dialling(&user, Purpose::Private) {
+            return;
+        }
+        // He has dialled us, and one connection is enough.
+        if self.peers.is_meeting(Some(&user)) {
+            self.private.wanted.insert(user, Some((at, ticket)));
             return;
         }
         if self.has_room_for_private(&user) {
@@ -248,7 +260,8 @@ impl State {
     /// Whether one more session can begin; if not, the user is told.
     pub(super) fn has_room_for_private(&mut self, user: &UserName) -> bool {
         let sessions = &self.private.sessions;
-        let has_room = sessions.len() < SESSIONS_MAX || sessions.contains_key(user);
+        let with: BTreeSet<&UserName> = sessions.keys().chain(self.peers.meeting()).collect();
+        let has_room = with.len() < SESSIONS_MAX || with.contains(user);
         if !has_room {
             self.hindered(Hindrance::SessionsFull(user.clone()));
         }
@@ -319,46 +332,26 @@ impl State {
         !self.private.asked.is_empty() || !self.private.requested.is_empty() || self.peers.is_meeting(None)
     }
 
-    /// A connection has been proven. There may be another one with the same user: then both have
-    /// dialled at once, or the older one is dead and we have not heard of it yet.
+    pub(super) fn has_session(&self, user: &UserName) -> bool {
+        self.private.sessions.contains_key(user)
+    }
+
+    /// A connection has been proven. If there is a session with the same user, that one is dead
+    /// and we have not heard of it.
     pub(super) fn private_is_there(&mut self, peer: PeerId, user: UserName) {
-        let by_him = matches!(peer, PeerId::Accepted(_));
         self.stop_dialling(&user, Purpose::Private);
-        let Some(old) = self.private.sessions.insert(user.clone(), peer) else {
-            self.private.requested.remove(&user);
-            self.effects.push(Effect::Partner(user.clone(), true));
-            return self.show_peer(PeerNotice::Started { with: user, by_him });
-        };
-        if !self.is_at_once(old, peer) {
-            self.peers.links.remove(&old);
-            self.hang_up(old);
-            self.show_peer(PeerNotice::Ended { with: user.clone(), stopped: false });
-            return self.show_peer(PeerNotice::Started { with: user, by_him });
+        self.private.requested.remove(&user);
+        self.private.wanted.remove(&user);
+        match self.private.sessions.insert(user.clone(), peer) {
+            Some(dead) => {
+                self.peers.links.remove(&dead);
+                self.hang_up(dead);
+                self.show_peer(PeerNotice::Ended { with: user.clone(), stopped: false });
+            }
+            None => self.effects.push(Effect::Partner(user.clone(), true)),
         }
-        // That of the smaller name stays, at both ends. What was said on the other still comes.
-        let dialled_by_smaller = (self.user.as_ref() < Some(&user)) != by_him;
-        let other = if dialled_by_smaller { old } else { peer };
-        if other == peer {
-            self.private.sessions.insert(user, old);
-        }
-        self.part_with(other);
-    }
-
-    /// Whether two connections were dialled from both sides within the time for one.
-    fn is_at_once(&self, old: PeerId, new: PeerId) -> bool {
-        let from_both = matches!(old, PeerId::Dialled(_)) != matches!(new, PeerId::Dialled(_));
-        let since = self.peers.links.get(&old).map(|link| match link.stage {
-            Stage::Proven(_, _, since) => since,
-            _ => i64::MIN,
-        });
-        from_both && since.is_some_and(|since| self.now.elapsed.saturating_sub(since) < PROOF_MAX)
-    }
-
-    /// Whether a session was dialled from here just now, so that a hello from there is the other
-    /// half of a start from both sides.
-    pub(super) fn has_just_begun(&self, user: &UserName) -> bool {
-        let Some(peer @ PeerId::Dialled(_)) = self.private.sessions.get(user) else { return false };
-        self.is_at_once(*peer, PeerId::Accepted(0))
+        let by_him = matches!(peer, PeerId::Accepted(_));
+        self.show_peer(PeerNotice::Started { with: user, by_him });
     }
 
     pub(super) fn hear_private(&mut self, peer: PeerId, from: UserName, frame: Frame) {
@@ -367,22 +360,18 @@ impl State {
                 let text = Text::harmless(&text);
                 self.show_peer(PeerNotice::Said { from, text });
             }
-            Frame::Bye => {
+            frame => {
                 self.peers.links.remove(&peer);
                 self.hang_up(peer);
-                self.private_has_ended(peer, from, true);
-            }
-            _ => {
-                self.peers.links.remove(&peer);
-                self.hang_up(peer);
-                self.private_has_ended(peer, from, false);
+                self.private_has_ended(peer, from, frame == Frame::Bye);
+                self.answer_announced();
             }
         }
     }
 
     /// A proven connection is over.
     pub(super) fn private_has_ended(&mut self, peer: PeerId, user: UserName, stopped: bool) {
-        // Of two connections with one user, the other goes on.
+        // One that was dead has been replaced already.
         if self.private.sessions.get(&user) == Some(&peer) {
             self.private.sessions.remove(&user);
             self.effects.push(Effect::Partner(user.clone(), false));
@@ -390,10 +379,25 @@ impl State {
         }
     }
 
-    pub(super) fn private_not_reached(&mut self, user: UserName) {
-        // He has been faster, or is about to be.
-        if !self.private.sessions.contains_key(&user) && !self.peers.is_meeting(Some(&user)) {
-            self.hindered(Hindrance::NotThere(user));
+    pub(super) fn private_not_reached(&mut self, user: UserName, is_full: bool) {
+        if self.has_session(&user) {
+            // He has been faster.
+        } else if self.peers.is_meeting(Some(&user)) {
+            self.private.wanted.insert(user, None);
+        } else {
+            self.hindered(if is_full { Hindrance::OtherFull(user) } else { Hindrance::NotThere(user) });
+        }
+    }
+
+    /// He had dialled us, and nothing has come of it: now it is our turn, if that was wanted.
+    pub(super) fn private_has_not_come(&mut self, user: &UserName) {
+        if self.peers.is_meeting(Some(user)) {
+            return;
+        }
+        let Some((user, place)) = self.private.wanted.remove_entry(user) else { return };
+        match place {
+            Some((at, ticket)) => self.begin_private(user, at, ticket),
+            None => self.private_not_reached(user, false),
         }
     }
 
