@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::client::{nobody_listens, program};
 use crate::crowd::memory;
 use crate::dice::Dice;
+use crate::netns::{WIRED, Wire};
 use crate::programs::{ACCOUNTS, Ended, House, Program, has_netcat};
 use crate::socket::PATIENCE;
 
@@ -349,65 +350,6 @@ fn without_a_server_the_client_says_so() {
 }
 
 // Between network namespaces.
-
-/// Two namespaces with a wire between them; gone when dropped.
-struct Wire {
-    names: [String; 2],
-}
-
-const WIRED: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
-
-impl Wire {
-    fn lay(test: &str) -> Option<Self> {
-        let wire = Self { names: ["a", "b"].map(|end| format!("chinwag-{}-{end}", std::process::id())) };
-        let [a, b] = &wire.names;
-        let laid = wire
-            .ip(&["netns", "add", a])
-            .and_then(|()| wire.ip(&["netns", "add", b]))
-            .and_then(|()| {
-                wire.ip(&["link", "add", "wire0", "netns", a, "type", "veth", "peer", "name", "wire0", "netns", b])
-            })
-            .and_then(|()| {
-                wire.names.iter().zip(WIRED).try_for_each(|(name, address)| {
-                    wire.ip(&["-n", name, "address", "add", &format!("{address}/24"), "dev", "wire0"])?;
-                    wire.ip(&["-n", name, "link", "set", "lo", "up"])?;
-                    wire.ip(&["-n", name, "link", "set", "wire0", "up"])
-                })
-            });
-        if let Err(why) = &laid {
-            println!("skipped {test}: no network namespaces here: {why}");
-        }
-        laid.ok().map(|()| wire)
-    }
-
-    fn ip(&self, arguments: &[&str]) -> Result<(), String> {
-        let output = Command::new("ip").args(arguments).output().map_err(|error| format!("ip: {error}"))?;
-        let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        output.status.success().then_some(()).ok_or(why)
-    }
-
-    /// The same command at one end of the wire.
-    fn at(&self, end: usize, command: &Command) -> Command {
-        let mut there = Command::new("ip");
-        there.args(["netns", "exec", &self.names[end]]).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => there.env(name, value),
-                None => there.env_remove(name),
-            };
-        }
-        there
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        for name in &self.names {
-            // One that was not made cannot be taken away.
-            let _ = self.ip(&["netns", "delete", name]);
-        }
-    }
-}
 
 #[test]
 fn across_network_namespaces_all_of_it_works() {

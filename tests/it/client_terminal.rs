@@ -23,20 +23,20 @@ const WELCOME: &str = "Welcome to chinwag, hans! Type help for the commands";
 
 /// Keys.
 const ENTER: &str = "\r";
-const CTRL_C: &str = "\x03";
+pub(crate) const CTRL_C: &str = "\x03";
 const CTRL_D: &str = "\x04";
 const UP: &str = "\x1b[A";
 
 /// What the editor writes when it is left.
-const EDITOR_LEFT: &str = "\x1b[?2004l";
+pub(crate) const EDITOR_LEFT: &str = "\x1b[?2004l";
 
 /// A client on a terminal, started by a shell that keeps the terminal when the client has ended.
-struct Terminal {
+pub(crate) struct Terminal {
     _session: OsSession,
     pty: File,
     before: Termios,
     /// All that has been written, and how much of it has been looked at.
-    shown: String,
+    pub(crate) shown: String,
     looked: usize,
     bytes: Vec<u8>,
     /// What a person sees of it.
@@ -47,7 +47,7 @@ struct Terminal {
 const USUAL: (u16, u16) = (24, 80);
 
 impl Terminal {
-    fn start(state: &TempDir, arguments: &[&str]) -> Self {
+    pub(crate) fn start(state: &TempDir, arguments: &[&str]) -> Self {
         Self::run(&program(state.path(), arguments), USUAL)
     }
 
@@ -77,9 +77,20 @@ impl Terminal {
     }
 
     /// A client that has logged hans in.
-    fn logged_in(state: &TempDir, arguments: &[&str]) -> Self {
+    pub(crate) fn logged_in(state: &TempDir, arguments: &[&str]) -> Self {
         let mut terminal = Self::start(state, arguments);
         terminal.log_in();
+        terminal
+    }
+
+    /// A client that has logged this user in.
+    pub(crate) fn logged_in_as(state: &TempDir, arguments: &[&str], account: &str) -> Self {
+        let (name, password) = account.split_once(' ').expect("an account");
+        let mut terminal = Self::start(state, arguments);
+        terminal.wait_for("Username: ");
+        terminal.give(name, password);
+        terminal.wait_for(&format!("Welcome to chinwag, {name}! Type help for the commands"));
+        terminal.wait_for("> ");
         terminal
     }
 
@@ -95,27 +106,31 @@ impl Terminal {
     }
 
     fn give_name_and_password(&mut self) {
-        self.type_in("hans\r");
+        self.give("hans", "falcon");
+    }
+
+    fn give(&mut self, name: &str, password: &str) {
+        self.type_in(&format!("{name}\r"));
         self.wait_for("Password: ");
         // A terminal without the editor shows the prompt first and then turns its echo off.
         while tcgetattr(&self.pty).expect("a terminal").local_modes.contains(LocalModes::ECHO) {
             thread::yield_now();
         }
-        self.type_in("falcon\r");
+        self.type_in(&format!("{password}\r"));
     }
 
     /// Begins a line that will not be ended.
-    fn begin_line(&mut self) {
+    pub(crate) fn begin_line(&mut self) {
         self.type_in("half a li");
         self.wait_for("half a li");
     }
 
-    fn type_in(&mut self, keys: &str) {
+    pub(crate) fn type_in(&mut self, keys: &str) {
         self.pty.write_all(keys.as_bytes()).expect("it is open");
     }
 
     /// Reads until this has been shown behind what was looked at before; returns what lay between.
-    fn wait_for(&mut self, wanted: &str) -> String {
+    pub(crate) fn wait_for(&mut self, wanted: &str) -> String {
         loop {
             if let Some(at) = self.shown[self.looked..].find(wanted) {
                 let between = self.shown[self.looked..self.looked + at].to_owned();
@@ -128,7 +143,7 @@ impl Terminal {
 
     /// Reads until the screen ends with these lines, or with as many of them as it has room for.
     /// Where a line is broken into rows does not matter, so blanks do not count.
-    fn wait_for_screen(&mut self, wanted: &str) {
+    pub(crate) fn wait_for_screen(&mut self, wanted: &str) {
         let without_blanks = |text: &str| text.split_whitespace().collect::<String>();
         let wanted = &without_blanks(wanted)[..];
         loop {
@@ -159,7 +174,7 @@ impl Terminal {
     }
 
     /// Waits for the end of the client; the terminal must be as it was.
-    fn end(mut self, code: u8) -> String {
+    pub(crate) fn end(mut self, code: u8) -> String {
         self.wait_for(&format!("code={code}\r\n"));
         let after = tcgetattr(&self.pty).expect("a terminal");
         assert_eq!(format!("{:?}", self.before), format!("{after:?}"), "the terminal is as it was");
@@ -169,11 +184,11 @@ impl Terminal {
     }
 }
 
-fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-fn house() -> (House, Server, String) {
+pub(crate) fn house() -> (House, Server, String) {
     let house = House::new(ACCOUNTS);
     let server = house.serve(&[]);
     let port = server.port().to_string();
@@ -181,14 +196,14 @@ fn house() -> (House, Server, String) {
 }
 
 /// Yoda at netcat.
-fn yoda(server: &Server) -> TcpStream {
+pub(crate) fn yoda(server: &Server) -> TcpStream {
     let mut stream = TcpStream::connect(server.addresses[0]).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("an option");
     stream.write_all(b"yoda wise\n").expect("it listens");
     stream
 }
 
-fn read_until(stream: &mut TcpStream, wanted: &str) {
+pub(crate) fn read_until(stream: &mut TcpStream, wanted: &str) {
     let mut all = Vec::new();
     let mut bytes = [0; 4096];
     while !String::from_utf8_lossy(&all).contains(wanted) {
@@ -461,7 +476,7 @@ fn every_end_leaves_the_terminal_as_it_was() {
 
 impl Terminal {
     /// Sends a signal to the client: the child of the shell.
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         let at = self.shown.find("pid=").expect("the shell said it") + 4;
         let shell: String = self.shown[at..].chars().take_while(char::is_ascii_digit).collect();
         let children = std::fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).expect("a shell");

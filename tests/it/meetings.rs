@@ -320,9 +320,12 @@ impl World {
     }
 
     /// The private texts that have been shown to this user.
-    fn texts(&self, side: usize) -> Vec<&str> {
+    fn texts(&self, side: usize) -> Vec<String> {
         let seen = self.sides[side].seen.iter();
-        let text = |notice| if let &PeerNotice::Said { ref text, .. } = notice { Some(text.as_str()) } else { None };
+        let text = |notice: &PeerNotice| match notice {
+            PeerNotice::Said { text, .. } => Some(text.as_str().to_owned()),
+            _ => None,
+        };
         seen.filter_map(text).collect()
     }
 
@@ -448,11 +451,11 @@ fn both_sides_agree_in_the_end_whatever_breaks() {
     for (scripts, breaks) in [(stops, 0), (BOTH_START, 1), (BOTH_START, 2), (one_sided, 1), (again, 1)] {
         let (worlds, ends) = explore(&scripts, breaks, |world| {
             assert_eq!(world.is_on(0), world.is_on(1), "who has a session?");
-            for side in 0..2 {
+            for (side, script) in scripts.iter().enumerate() {
                 let texts = world.texts(side);
                 assert!(texts.is_sorted() && texts.windows(2).all(|two| two[0] != two[1]), "{texts:?}");
                 let has = |wanted: fn(&PeerNotice) -> bool| world.sides[side].seen.iter().any(wanted);
-                let wants = scripts[side].iter().any(|line| line.starts_with("startprivate"));
+                let wants = script.iter().any(|line| line.starts_with("startprivate"));
                 let is_told = has(|it| matches!(it, PeerNotice::Started { .. } | PeerNotice::Hindered(_)));
                 assert!(is_told || !wants, "nobody is told");
                 assert!(breaks > 0 || !has(|it| matches!(it, PeerNotice::Ended { stopped: false, .. })), "gone");

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use chinwag::client::state::handshake::Dialler;
-use chinwag::client::state::{PROOF_MAX, UNPROVEN_MAX};
+use chinwag::client::state::{PROOF_MAX, SESSIONS_MAX, UNPROVEN_MAX};
 use chinwag::clock::Clock;
 use chinwag::wire::name::UserName;
 use chinwag::wire::peer::{Frame, FrameReader, UNPROVEN_BYTES_MAX};
@@ -14,6 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::client::{ACCOUNTS, program};
+use crate::netns::{WIRED, Wire};
 use crate::programs::{House, Program, Server};
 use crate::socket::PATIENCE;
 
@@ -273,18 +274,24 @@ fn consent_is_asked_for_where_it_is_needed() {
     luke.wait_for("hans(private): two");
 }
 
-/// luke as the server sees him, with which a test may say what it likes to hans.
+/// luke, or another, as the server sees him, with which a test may say what it likes to hans.
 struct Stranger {
+    name: UserName,
     control: BufReader<TcpStream>,
     lines: u32,
 }
 
 impl Stranger {
     fn log_in(server: &Server) -> Self {
+        Self::log_in_as(server, "luke", "skywalker")
+    }
+
+    fn log_in_as(server: &Server, name: &str, password: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", server.port())).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-        let mut stranger = Self { control: BufReader::new(stream), lines: 0 };
-        stranger.say("HELLO chinwag/1 line\nLOGIN luke 0\nskywalker");
+        let user = UserName::parse(name).expect("a name");
+        let mut stranger = Self { name: user, control: BufReader::new(stream), lines: 0 };
+        stranger.say(&format!("HELLO chinwag/1 line\nLOGIN {name} 0\n{password}"));
         stranger.hear(|notice| matches!(notice, Notice::Welcome { .. }).then_some(()));
         stranger
     }
@@ -315,13 +322,19 @@ impl Stranger {
         })
     }
 
-    /// A session with hans, honestly begun.
-    fn begin(&mut self) -> (TcpStream, FrameReader) {
+    /// Says hello to hans.
+    fn greet(&mut self) -> (Dialler, TcpStream) {
         let (at, ticket) = self.ticket();
-        let name = |word| UserName::parse(word).expect("a name");
-        let dialler = Dialler::new(Purpose::Private, name("luke"), name("hans"), ticket, [7; 16]);
+        let hans = UserName::parse("hans").expect("a name");
+        let dialler = Dialler::new(Purpose::Private, self.name.clone(), hans, ticket, [7; 16]);
         let mut stream = dial(at);
         stream.write_all(&dialler.hello().bytes()).expect("it reads");
+        (dialler, stream)
+    }
+
+    /// A session with hans, honestly begun.
+    fn begin(&mut self) -> (TcpStream, FrameReader) {
+        let (dialler, mut stream) = self.greet();
         let mut reader = FrameReader::default();
         let proof = next(&mut stream, &mut reader).expect("a proof");
         stream.write_all(&dialler.check(&proof).expect("hans has the ticket").bytes()).expect("it reads");
@@ -488,4 +501,89 @@ fn a_session_in_which_nonsense_is_said_is_over() {
     socket2::SockRef::from(&session).set_linger(Some(Duration::ZERO)).expect("an option");
     drop(session);
     hans.wait_for("Private session with luke ended (gone)");
+}
+
+#[test]
+fn one_session_too_many_is_refused_and_both_are_told() {
+    let names: Vec<String> = (0..=SESSIONS_MAX).map(|number| format!("u{number}")).collect();
+    let accounts: String = names.iter().map(|name| format!("{name} secret\n")).collect();
+    let (house, state) = (House::new(format!("{ACCOUNTS}{accounts}")), folder());
+    let server = house.serve(&[]);
+    let mut hans = client(&server, &state, "hans");
+    let mut sessions = Vec::new();
+    for name in &names[..SESSIONS_MAX] {
+        let mut stranger = Stranger::log_in_as(&server, name, "secret");
+        sessions.push((stranger.begin(), stranger));
+        hans.wait_for(&format!("{name} started a private session with you"));
+    }
+    let mut late = Stranger::log_in_as(&server, &names[SESSIONS_MAX], "secret");
+    let (_, mut stream) = late.greet();
+    let mut reader = FrameReader::default();
+    assert_eq!(next(&mut stream, &mut reader), Some(Frame::Bye), "instead of a proof");
+    assert_eq!(next(&mut stream, &mut reader), None);
+    let refused = format!("you have {SESSIONS_MAX}, stop another first");
+    hans.wait_for(&format!("Error. No private session with {}: {refused}", late.name));
+    // Our own client says what that means, and hans cannot begin one either.
+    let mut luke = client(&server, &state, "luke");
+    luke.type_in("startprivate hans\nprivate hans hi\n");
+    luke.wait_for("Error. hans has too many private sessions already, use message");
+    luke.wait_for("Error. No private session with hans, use startprivate");
+    hans.wait_for(&format!("Error. No private session with luke: {refused}"));
+    hans.type_in("startprivate luke\n");
+    hans.wait_for(&format!("Error. No private session with luke: {refused}"));
+    // Those that there are go on, and the next who leaves makes room.
+    let ((first, reader), _) = &mut sessions[0];
+    hans.type_in("private u0 still here\nstopprivate u0\n");
+    assert_eq!(next(first, reader), Some(Frame::Text("still here".to_owned())));
+    assert_eq!(next(first, reader), Some(Frame::Bye));
+    hans.wait_for("Private session with u0 ended (stopped)");
+    begin(&mut hans, &mut luke);
+}
+
+/// The machine of luke gets another address while the server is away: he comes back from there,
+/// and is dialled there.
+#[test]
+fn who_comes_back_from_another_address_is_dialled_there() {
+    let Some(wire) = Wire::lay("who_comes_back_from_another_address_is_dialled_there") else { return };
+    let (house, state) = (House::new(ACCOUNTS), folder());
+    let [here, there] = WIRED;
+    let serve = || Server::started(wire.at(0, &house.command(&["4000", "60", "120", "--bind", here])));
+    let server = serve();
+    let log_in = |end, name| {
+        let mut client = Program::spawn(wire.at(end, &program(state.path(), &[here, "4000"])));
+        let account = ACCOUNTS.lines().find(|line| line.starts_with(name)).expect("an account");
+        client.type_in(&format!("{account}\nblock nobody\n"));
+        client.wait_for("Error. Invalid user nobody");
+        client
+    };
+    let (mut luke, mut hans) = (log_in(1, "luke"), log_in(0, "hans"));
+    begin(&mut hans, &mut luke);
+    hans.type_in("stopprivate luke\n");
+    luke.wait_for("Private session with hans ended (stopped)");
+    server.kill();
+    for client in [&mut hans, &mut luke] {
+        client.read_up_to("-- Connection lost");
+    }
+    let moved = "10.77.0.3";
+    wire.ip(&["-n", &wire.names[1], "address", "add", &format!("{moved}/24"), "dev", "wire0"]).expect("root may");
+    wire.ip(&["-n", &wire.names[1], "address", "delete", &format!("{there}/24"), "dev", "wire0"]).expect("root may");
+    // With the last of the old addresses go the new ones of that net.
+    let _ = wire.ip(&["-n", &wire.names[1], "address", "add", &format!("{moved}/24"), "dev", "wire0"]);
+    let _server = serve();
+    for client in [&mut hans, &mut luke] {
+        client.read_up_to("-- Connected again");
+        client.type_in("block nobody\n");
+        client.wait_for("Error. Invalid user nobody");
+    }
+    begin(&mut hans, &mut luke);
+    hans.type_in("private luke found you\n");
+    luke.wait_for("hans(private): found you");
+    let listens = |end: usize, address: &str| {
+        let sockets = std::process::Command::new("ip")
+            .args(["netns", "exec", &wire.names[end], "ss", "-Htnl", "src", address])
+            .output()
+            .expect("ss is where ip is");
+        String::from_utf8_lossy(&sockets.stdout).lines().count()
+    };
+    assert_eq!((listens(1, moved), listens(1, there)), (1, 0), "at the new address alone");
 }
