@@ -1,5 +1,6 @@
-//! How often the pure part of a message asks for memory, and how much what users share may take. A test binary of its own: it counts by
-//! way of another allocator, which nobody else should have to run with.
+//! How often the pure part of a message asks for memory, how much what users share may take, and
+//! that a wrong password costs the same for every name. A test binary of its own: it counts by way
+//! of another allocator, which nobody else should have to run with.
 
 #[path = "../benches/crowd/mod.rs"]
 mod crowd;
@@ -7,7 +8,7 @@ mod crowd;
 use allocation_counter::measure;
 use chinwag::server::ids::ConnId;
 use chinwag::server::state::{
-    CHUNKS_TOTAL_MAX, Event, HOLDINGS_BYTES_MAX, MAILBOX_MESSAGES_MAX, Remembered, Rules, State,
+    Ask, CHUNKS_TOTAL_MAX, Effect, Event, HOLDINGS_BYTES_MAX, MAILBOX_MESSAGES_MAX, Remembered, Rules, State,
 };
 use chinwag::wire::chunks::{CHUNKS_MAX, HASHES_PER_LINE_MAX};
 use chinwag::wire::name::UserName;
@@ -47,9 +48,8 @@ fn a_broadcast_allocates_as_often_for_many_as_for_few() {
     assert_eq!(few, many);
 }
 
-/// A state with users `u0`, `u1` and so on, each at our client.
-fn at_our_client(users: u64) -> State {
-    let rules = Rules {
+fn rules() -> Rules {
+    Rules {
         block: 0,
         timeout: 1_000_000,
         heartbeat_timeout: 30_000,
@@ -58,11 +58,15 @@ fn at_our_client(users: u64) -> State {
         ask_private: false,
         mailbox_max: MAILBOX_MESSAGES_MAX,
         lobby_max: usize::MAX,
-    };
+    }
+}
+
+/// A state with users `u0`, `u1` and so on, each at our client.
+fn at_our_client(users: u64) -> State {
     let name = |number| UserName::parse(&format!("u{number}")).expect("legal");
     let accounts = (0..users).map(|number| (name(number), "p".to_owned()));
     let remembered = Remembered { first_number: 1 << 40, ..Remembered::default() };
-    let mut state = State::new(rules, accounts, remembered, NOW, || 7);
+    let mut state = State::new(rules(), accounts, remembered, NOW, || 7);
     for number in 0..users {
         state.handle(NOW, Event::Opened(ConnId(number), [127, 0, 0, 1].into()), &mut Vec::new());
         for line in ["HELLO chinwag/1 line", &format!("LOGIN u{number} 0"), "p"] {
@@ -123,4 +127,57 @@ fn the_lists_of_holders_take_no_more_than_they_may() {
     println!("{} bytes at most, {bound} allowed", used.bytes_max);
     assert!(used.bytes_max > bound / 2, "the test has done nothing");
     assert!(used.bytes_max <= bound + bound / 8, "{} bytes, {bound} allowed", used.bytes_max);
+}
+
+/// Framed clients try a wrong password for each of these names, four times: two misses, the
+/// lockout, and one more. What they are answered, name by name, as bytes.
+fn wrong_log_ins(state: &mut State, names: &[String], answers: &mut [Vec<u8>]) {
+    let mut effects = Vec::with_capacity(4);
+    for (name, answers) in names.iter().zip(answers) {
+        for number in 0..4 {
+            let ask = Ask::LogIn { name: name.as_bytes(), password: b"not the password" };
+            state.handle(NOW, Event::Asked(ConnId(1000 + number), [127, 0, 0, 1].into(), ask), &mut effects);
+            for effect in effects.drain(..) {
+                let Effect::Answer(_, answer) = effect else { panic!("{effect:?}") };
+                answer.encode(answers);
+            }
+        }
+    }
+}
+
+/// Whether a name exists is not to be seen: neither from the answers, nor from what they cost. Time
+/// is no measure here; but who does something else for one of the two asks for other memory.
+#[test]
+fn a_wrong_password_costs_the_same_for_a_name_that_does_not_exist() {
+    const NAMES: usize = 500;
+    let rules = Rules { block: 60_000, ..rules() };
+    let known: Vec<String> = (0..NAMES).map(|number| format!("known{number:04}")).collect();
+    let accounts = known.iter().map(|name| (UserName::parse(name).expect("legal"), "the password".to_owned()));
+    let remembered = Remembered { first_number: 1 << 40, ..Remembered::default() };
+    let mut state = State::new(rules, accounts, remembered, NOW, || 7);
+    let room = || -> Vec<Vec<u8>> { (0..NAMES).map(|_| Vec::with_capacity(256)).collect() };
+    // As in a server that has seen many names: the oldest is forgotten for every new one.
+    for round in 0..40 {
+        let others: Vec<String> = (0..NAMES).map(|number| format!("round{round:02}-{number:04}")).collect();
+        wrong_log_ins(&mut state, &others, &mut room());
+    }
+    let mut counted = |names: &[String]| {
+        let mut answers = room();
+        let count = measure(|| wrong_log_ins(&mut state, names, &mut answers));
+        (count.count_total, count.bytes_total, answers)
+    };
+    let strangers: Vec<String> = (0..NAMES).map(|number| format!("other{number:04}")).collect();
+    let (of_known, bytes_of_known, answers) = counted(&known);
+    let (of_strangers, bytes_of_strangers, answers_to_strangers) = counted(&strangers);
+    println!("{NAMES} names, 4 tries each: {of_known} allocations if known, {of_strangers} if not");
+    println!("{bytes_of_known} bytes if known, {bytes_of_strangers} if not");
+    assert!(answers.iter().all(|it| *it == answers[0]) && answers == answers_to_strangers, "the same bytes");
+    let text = String::from_utf8_lossy(&answers[0]).into_owned();
+    for answer in ["LOGIN_FAILED|2", "LOGIN_FAILED|1", "JUST_PENNED|60.000", "PENNED|60.000"] {
+        assert!(text.contains(answer), "{text:?}");
+    }
+    assert!(of_known > 0, "both are counted somewhere");
+    // The tree of the names by age splits its nodes every now and then.
+    assert!(of_known.abs_diff(of_strangers) <= of_known / 20, "{of_known} and {of_strangers} allocations");
+    assert!(bytes_of_known.abs_diff(bytes_of_strangers) <= bytes_of_known / 20);
 }

@@ -20,8 +20,8 @@ use crate::wire::framed::{self, Act, Answer, Asked, Fault, TEXT_BYTES_MAX};
 use crate::wire::name::Text;
 use crate::wire::{Refusal, Request};
 
-/// Names that do not exist and whose wrong log-ins are counted all the same, so that nobody can
-/// tell them from others; beyond that the one that was tried longest ago is forgotten.
+/// Names whose log-ins are counted although they may not exist, so that nobody can tell those from
+/// others; beyond that the one that was tried longest ago is forgotten.
 const STRANGERS_MAX: usize = 16_384;
 
 /// What makes a session a framed one.
@@ -48,7 +48,7 @@ pub(super) struct Entering {
     token: TokenHash,
 }
 
-/// Wrong log-ins of names that do not exist.
+/// Log-ins by name, of which those count whose names do not exist.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
     /// By the hash of the name, which may be as long as a frame; with the number of the last try.
@@ -98,11 +98,10 @@ impl State {
             return Answer::Refused(Fault::NotUtf8);
         };
         let user = self.roster.find(name);
-        let stranger: TokenHash = Sha256::digest(name).into();
-        let verdict = match user {
-            Some(user) => self.try_password(user, password),
-            None => self.strangers.judge(stranger, self.rules.block, self.now.elapsed),
-        };
+        let right = self.is_password(user, password);
+        // Both names are counted here, so that both cost the same; one also where all dialects look.
+        let counted = self.strangers.judge(Sha256::digest(name).into(), self.rules.block, self.now.elapsed);
+        let verdict = user.map_or(counted, |user| self.judge(user, right));
         match (verdict, user) {
             (Verdict::Right, Some(user)) => {
                 let token = (self.random.0)();

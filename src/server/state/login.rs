@@ -12,7 +12,7 @@ use super::{ConnId, Effect, Notice, State, Timer};
 use crate::wire::Refusal;
 use crate::wire::control::Say;
 use crate::wire::line;
-use crate::wire::name::{UserName, is_legal_password};
+use crate::wire::name::{PASSWORD_BYTES_MAX, UserName, is_legal_password};
 
 /// Consecutive wrong passwords that lock a name (UNSW 3.1, W4119).
 const MISSES_MAX: u8 = 3;
@@ -70,6 +70,17 @@ impl Failures {
         self.locked_until = (block > 0).then_some(now + block);
         Verdict::JustLocked { millis: block }
     }
+}
+
+/// Compares two passwords, always as many bytes as one can have, in a time that does not depend on
+/// what they are.
+fn is_same(kept: &str, typed: &str) -> bool {
+    let padded = |word: &str| {
+        let mut bytes = [0; PASSWORD_BYTES_MAX];
+        bytes.iter_mut().zip(word.bytes()).for_each(|(to, from)| *to = from);
+        bytes
+    };
+    (padded(kept).ct_eq(&padded(typed)) & kept.len().ct_eq(&typed.len())).into()
 }
 
 /// Connections that have not logged in: a pool of its own, so that they cannot fill the server.
@@ -267,10 +278,21 @@ impl State {
 
     /// Checks a password, in whatever dialect it came, and counts if it is wrong.
     pub(super) fn try_password(&mut self, user: UserId, password: &str) -> Verdict {
+        let right = self.is_password(Some(user), password);
+        self.judge(user, right)
+    }
+
+    /// Counts a password that was right or wrong.
+    pub(super) fn judge(&mut self, user: UserId, right: bool) -> Verdict {
         let (block, now) = (self.rules.block, self.now.elapsed);
-        let account = &mut self.roster[user];
-        let right = account.password.as_ref().is_some_and(|kept| kept.as_bytes().ct_eq(password.as_bytes()).into());
-        account.failures.judge(right, block, now)
+        self.roster[user].failures.judge(right, block, now)
+    }
+
+    /// Whether that is the password of this user. It is never that of nobody, which is found out
+    /// in the same way.
+    pub(super) fn is_password(&self, user: Option<UserId>, password: &str) -> bool {
+        let kept = user.and_then(|user| self.roster[user].password.as_deref());
+        is_same(kept.unwrap_or_default(), password) & kept.is_some()
     }
 
     /// Whether a name may become an account. One that has left Credentials.txt may not: what it
