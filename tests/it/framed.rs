@@ -17,21 +17,21 @@ use crate::programs::{ACCOUNTS, House, Program, Server, has_netcat};
 use crate::socket::PATIENCE;
 
 /// A framed client made of sockets: it says what it is told to say.
-struct Framed {
+pub(crate) struct Framed {
     server: SocketAddr,
     listener: TcpListener,
     name: String,
-    token: String,
+    pub(crate) token: String,
 }
 
-fn frame(text: &str) -> Vec<u8> {
+pub(crate) fn frame(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     encode(text, &mut bytes);
     bytes
 }
 
 /// The frames in what a server has said until its end.
-fn frames(mut bytes: &[u8]) -> Vec<String> {
+pub(crate) fn frames(mut bytes: &[u8]) -> Vec<String> {
     let mut frames = Vec::new();
     while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
         let (frame, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
@@ -60,7 +60,7 @@ fn answer(server: SocketAddr, bytes: &[u8], end: bool) -> Vec<String> {
 }
 
 impl Framed {
-    fn log_in(server: &Server, name: &str, password: &str) -> Self {
+    pub(crate) fn log_in(server: &Server, name: &str, password: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
         Self::log_in_at(server.framed[0], listener, name, password)
     }
@@ -77,13 +77,13 @@ impl Framed {
     }
 
     /// A request with the token: `MSG` and `yoda|hi`.
-    fn ask(&self, kind: &str, data: &str) -> Vec<String> {
+    pub(crate) fn ask(&self, kind: &str, data: &str) -> Vec<String> {
         let text = format!("{kind}|{}|{}|{data}", self.name, self.token);
         answer(self.server, &frame(&text), true)
     }
 
     /// The next push.
-    fn hear(&self) -> String {
+    pub(crate) fn hear(&self) -> String {
         let mut fds = [PollFd::new(&self.listener, PollFlags::IN)];
         let limit = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
         assert_eq!(poll(&mut fds, Some(&limit)), Ok(1), "nothing is pushed to {}", self.name);
@@ -101,7 +101,7 @@ impl Framed {
     }
 }
 
-fn serve(house: &House) -> Server {
+pub(crate) fn serve(house: &House) -> Server {
     house.serve(&["--framed-port", "0"])
 }
 
@@ -370,50 +370,6 @@ fn what_is_no_request_is_answered_with_the_reason() {
     let said = server.script(&String::from_utf8(bytes).expect("UTF-8"));
     assert!(said.contains("Error. Unknown user"), "{said}");
     assert!(yoda.look().is_empty());
-}
-
-#[test]
-fn slow_senders_are_served_and_silent_ones_are_not() {
-    let house = House::new(ACCOUNTS);
-    let server = serve(&house);
-    let silent = TcpStream::connect(server.framed[0]).expect("it listens");
-    let mut halted = TcpStream::connect(server.framed[0]).expect("it listens");
-    halted.write_all(b"\0\0\0\x03L").expect("it is connected");
-    let hans = Framed::log_in(&server, "hans", "falcon");
-    let mut slow = TcpStream::connect(server.framed[0]).expect("it listens");
-    slow.set_nodelay(true).expect("an option");
-    for byte in frame(&format!("ONL|hans|{}|", hans.token)) {
-        slow.write_all(&[byte]).expect("it is connected");
-    }
-    assert_eq!(hans.hear(), "Nobody else");
-    for mut stream in [silent, halted] {
-        stream.set_read_timeout(Some(PATIENCE)).expect("an option");
-        let mut all = Vec::new();
-        // The end, or the reset of who does not answer it.
-        let _ = stream.read_to_end(&mut all);
-        assert_eq!(frames(&all), ["Error. The request took too long"]);
-    }
-}
-
-#[test]
-fn so_many_connections_and_no_more() {
-    let house = House::new(ACCOUNTS);
-    let server = serve(&house);
-    let threads = || {
-        let tasks = format!("/proc/{}/task", server.pid().as_raw_nonzero());
-        std::fs::read_dir(tasks).expect("it runs").count()
-    };
-    let hans = Framed::log_in(&server, "hans", "falcon");
-    let before = threads();
-    let idle: Vec<TcpStream> = (0..600).map(|_| TcpStream::connect(server.framed[0]).expect("it listens")).collect();
-    // Whoever comes next is served: the oldest of the others gives way.
-    for _ in 0..5 {
-        assert!(hans.ask("ONL", "").is_empty());
-        assert_eq!(hans.hear(), "Nobody else");
-        let count = threads();
-        assert!(count <= before + 256, "{count} threads, {before} before");
-    }
-    drop(idle);
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod disk;
 mod download_plan;
 mod files;
 mod framed;
+mod framed_crowds;
 mod framed_mind;
 mod framed_worlds;
 mod guard;
