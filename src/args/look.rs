@@ -16,6 +16,9 @@ pub struct Look {
     /// Ring the bell of the terminal at every message
     #[arg(long)]
     pub bell: bool,
+    /// One JSON object per event and line
+    #[arg(long)]
+    pub json: bool,
     /// Folder that remembers what was typed [default: chinwag in the XDG state folder]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,

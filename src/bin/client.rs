@@ -200,7 +200,7 @@ fn no_place(error: String) -> End {
 fn plain_look(look: &look::Look) -> Look {
     let times = client::can_edit() && !look.no_times;
     let (colour, zone) = (is_coloured(look.color), TimeZone::system());
-    Look { json: false, times, colour, bell: look.bell, bar: false, zone }
+    Look { json: look.json, times, colour, bell: look.bell, bar: false, zone }
 }
 
 fn configure(arguments: Arguments) -> Result<Options, End> {

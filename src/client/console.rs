@@ -46,7 +46,7 @@ pub(super) fn run(
     if let Ok(mut offer) = desk.offer.lock() {
         *offer = Some(Offer { prompt: "> ".to_owned(), commands: Vec::new() });
     }
-    let edits = can_edit();
+    let edits = can_edit() && !look.json;
     let (inputs, from_inputs) = unbounded();
     let (questions, from_questions) = unbounded();
     let knocker = Arc::new(Knocker { clock, desk: Arc::clone(&desk), last: AtomicI64::new(i64::MIN) });

@@ -63,6 +63,17 @@
 //! | `connection-lost` | `reason`: the client tries to get it back |
 //! | `connection-back` | `after`: milliseconds |
 //! | `password-again` | none: the session was not resumed |
+//!
+//! `client framed`, `client direct` and `client udp` have these. `came` is when it came here.
+//!
+//! | event | fields |
+//! |---|---|
+//! | `said` | `from`; `text`; `came`; `waited`?: since when, and whether it is perhaps repeated, as a framed server writes it |
+//! | `private` | `from`; `text`; `came`: straight from his framed client |
+//! | `pushed` | `text`; `came`: any other line of a framed server |
+//! | `news` | `text`: something has happened to the connection, the name, the room and the like |
+//! | `answer` | `text`: to a command |
+//! | `refused` | `text`: why a line cannot be carried out |
 
 use std::fmt::Write as _;
 
@@ -70,9 +81,11 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::state::sharing::{Fetched, Report};
+use super::state::told::Told;
 use super::state::{PeerNotice, Shown};
 use crate::wire::chunks::ChunkSet;
 use crate::wire::control;
+use crate::wire::framed::{self, TextPush};
 use crate::wire::name::{FileName, UserName};
 use crate::wire::text::Speller;
 use crate::wire::{Letter, Membership, News, Notice, Readers, Road, Scope};
@@ -258,6 +271,28 @@ fn of_notice(notice: &Notice) -> Option<String> {
     })
 }
 
+/// What the clients without a line port show.
+pub(super) fn told(told: &Told) -> String {
+    match told {
+        Told::Said { from, text, when } => said("said", from.as_str(), text.as_str(), *when).close(),
+        Told::Pushed { text, when } => match framed::read_text(text) {
+            TextPush::Said { from, text, waited } => {
+                let object = said("said", from, text, *when);
+                waited.map_or_else(|| object.clone(), |waited| object.clone().text("waited", waited)).close()
+            }
+            TextPush::Private { from, text } => said("private", from, text, *when).close(),
+            TextPush::Other => Object::event("pushed").text("text", text).time("came", *when).close(),
+        },
+        Told::News(text) => Object::event("news").text("text", text).close(),
+        Told::Answer(text) => Object::event("answer").text("text", text).close(),
+        Told::Refused(text) => Object::event("refused").text("text", text).close(),
+    }
+}
+
+fn said(event: &str, from: &str, text: &str, came: i64) -> Object {
+    Object::event(event).text("from", from).text("text", text).time("came", came)
+}
+
 fn in_words(notice: &Notice) -> String {
     let mut bytes = Vec::new();
     Speller::new(TimeZone::UTC).spell(notice, &mut bytes);
@@ -377,6 +412,27 @@ mod tests {
                 r#""sent":"2023-11-14T22:13:20.123Z","road":"mail"}"#
             ))
         );
+    }
+
+    #[test]
+    fn what_has_no_line_port_is_told_in_objects_too() {
+        let pushed = |text: &str| told(&Told::Pushed { text: text.to_owned(), when: 0 });
+        let came = r#""came":"1970-01-01T00:00:00Z""#;
+        for (told, object) in [
+            (told(&Told::said("anna", "a \"b\"", 0)), format!(r#""said","from":"anna","text":"a \"b\"",{came}"#)),
+            (pushed("[hans]: hi"), format!(r#""said","from":"hans","text":"hi",{came}"#)),
+            (
+                pushed("[21/11/26 05:33:37] [hans]: hi"),
+                format!(r#""said","from":"hans","text":"hi",{came},"waited":"21/11/26 05:33:37""#),
+            ),
+            (pushed("<hans>: psst"), format!(r#""private","from":"hans","text":"psst",{came}"#)),
+            (pushed("yoda is offline."), format!(r#""pushed","text":"yoda is offline.",{came}"#)),
+            (told(&Told::News("Connected".to_owned())), r#""news","text":"Connected""#.to_owned()),
+            (told(&Told::Answer("lab".to_owned())), r#""answer","text":"lab""#.to_owned()),
+            (told(&Told::Refused("No\n".to_owned())), r#""refused","text":"No\n""#.to_owned()),
+        ] {
+            assert_eq!(told, format!(r#"{{"event":{object}}}"#));
+        }
     }
 
     #[test]

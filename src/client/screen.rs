@@ -209,6 +209,9 @@ impl Painter {
     }
 
     fn paint_told(&self, told: &Told, out: &mut String) {
+        if self.look.json {
+            return out.extend([&*json::told(told), "\n"]);
+        }
         match told {
             Told::Said { from, text, when } => {
                 self.style("2", &self.time(*when), out);

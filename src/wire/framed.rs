@@ -335,6 +335,56 @@ pub fn parse_push(frame: &str) -> Push<'_> {
     address().unwrap_or(Push::Text(frame))
 }
 
+/// What a pushed text says, for who does not want to show it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextPush<'a> {
+    /// `[hans]: hi`, behind `[time] ` if it has waited.
+    Said {
+        /// Who says it.
+        from: &'a str,
+        /// What.
+        text: &'a str,
+        /// What the server says of the time.
+        waited: Option<&'a str>,
+    },
+    /// `<hans>: hi`, from another client.
+    Private {
+        /// Who says it.
+        from: &'a str,
+        /// What.
+        text: &'a str,
+    },
+    /// Something else.
+    Other,
+}
+
+/// Reads a pushed text. A name has no blanks, so it cannot hold what ends it, nor can a group's
+/// text with brackets in it pass for somebody's.
+pub fn read_text(text: &str) -> TextPush<'_> {
+    if let Some((from, text)) = said(text, '[', "]: ") {
+        return TextPush::Said { from, text, waited: None };
+    }
+    if let Some((from, text)) = said(text, '<', ">: ") {
+        return TextPush::Private { from, text };
+    }
+    let waited = || {
+        let (waited, rest) = text.strip_prefix('[')?.split_once("] ")?;
+        let (from, text) = said(rest, '[', "]: ")?;
+        (waited.starts_with(|c: char| c.is_ascii_digit()) && waited.contains(' ')).then_some(TextPush::Said {
+            from,
+            text,
+            waited: Some(waited),
+        })
+    };
+    waited().unwrap_or(TextPush::Other)
+}
+
+/// Who says what, in these brackets.
+fn said<'a>(text: &'a str, open: char, close: &str) -> Option<(&'a str, &'a str)> {
+    let (from, text) = text.strip_prefix(open)?.split_once(close)?;
+    (!from.is_empty() && !from.contains(' ')).then_some((from, text))
+}
+
 impl Push<'_> {
     /// The frame, as the server writes it. No text begins like an address: the original client
     /// looks at its first three letters, and a user may have them for a name.
@@ -371,6 +421,28 @@ mod tests {
 
     fn act(act: Act<'_>) -> Asked<'_> {
         Asked::Act { user: "hans", token: "0123abcdef", act }
+    }
+
+    #[test]
+    fn a_pushed_text_is_read_as_it_was_meant() {
+        let said = |from, text, waited| TextPush::Said { from, text, waited };
+        for (line, meant) in [
+            ("[hans]: hi", said("hans", "hi", None)),
+            ("[a]b]: [c]: d", said("a]b", "[c]: d", None)),
+            ("[[02/03/26]: hi", said("[02/03/26", "hi", None)),
+            ("[21/11/26 05:33:37] [hans]: hi", said("hans", "hi", Some("21/11/26 05:33:37"))),
+            ("[21/11/26 05:33:37, perhaps repeated] [h]: ", said("h", "", Some("21/11/26 05:33:37, perhaps repeated"))),
+            ("<hans>: [yoda]: hi", TextPush::Private { from: "hans", text: "[yoda]: hi" }),
+            ("[friends/hans] see [1]: it", TextPush::Other),
+            ("[friends/hans] [yoda]: hi", TextPush::Other),
+            ("[seen by luke]", TextPush::Other),
+            ("[GENERAL] [02/03/26 09:00:00] hans: hi", TextPush::Other),
+            ("[]: hi", TextPush::Other),
+            ("yoda has logged on.", TextPush::Other),
+            ("", TextPush::Other),
+        ] {
+            assert_eq!(read_text(line), meant, "{line}");
+        }
     }
 
     #[test]

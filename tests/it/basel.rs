@@ -1,7 +1,7 @@
 //! The Basel systems as real processes: the rendezvous, its clients, and the direct talk, also
 //! with the real netcat and between network namespaces.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
 
@@ -347,6 +347,36 @@ fn without_a_server_the_client_says_so() {
     let ended = Program::spawn(program(state.path(), &["udp", "127.0.0.1", "1", "--myport", &own])).end();
     assert_eq!(ended.code, Some(3));
     assert!(ended.stderr.contains("Address already in use"), "{}", ended.stderr);
+}
+
+#[test]
+fn json_is_one_object_per_line_here_too() {
+    let hall = Hall::open();
+    let [mut anna, mut bernd] = ["anna", "bernd"].map(|name| {
+        let mut client = hall.client(&["--json", "--name", name]);
+        client.wait_for(&format!(r#"{{"event":"news","text":"You are called {name}"}}"#));
+        client
+    });
+    anna.type_in("cmd:request bernd\nhi \"there\"\ncmd:what\n$userlist\n");
+    let said = bernd.read_up_to(r#"{"event":"said","from":"anna","text":"hi \"there\"","came":""#);
+    assert!(said.ends_with(r#"Z"}"#), "{said}");
+    anna.read_up_to(r#"{"event":"refused","text":""#);
+    anna.wait_for(r#"{"event":"answer","text":"bernd"}"#);
+    for client in [anna, bernd] {
+        let ended = leave_well(client);
+        assert!(ended.stdout.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{}", ended.stdout);
+    }
+
+    let mut direct = Program::spawn(program(hall.state.path(), &["direct", "0", "--json"]));
+    let place = direct.read_up_to(r#"{"event":"news","text":"Waiting to be called on "#);
+    let port = place.split(" and").next().and_then(|word| word.trim_end_matches("\"}").rsplit(':').next());
+    let port: u16 = port.and_then(|port| port.parse().ok()).unwrap_or_else(|| panic!("{place}"));
+    let mut peer = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    peer.write_all(b"a \x1b\n").expect("it reads");
+    direct.read_up_to(r#"{"event":"news","text":"Connected to "#);
+    direct.read_up_to("{\"event\":\"said\",\"from\":\"peer\",\"text\":\"a \u{241b}\",\"came\":\"20");
+    drop(peer);
+    assert_eq!(direct.end().code, Some(0));
 }
 
 // Between network namespaces.

@@ -373,6 +373,46 @@ fn what_is_no_request_is_answered_with_the_reason() {
 }
 
 #[test]
+fn json_is_one_object_per_line() {
+    let house = House::new(ACCOUNTS);
+    let server = serve(&house);
+    let port = server.framed[0].port().to_string();
+    let arguments = ["framed", "127.0.0.1", &port, "localhost", "0", "--json"];
+    let (state, states) = (folder(), folder());
+    let mut yoda = Program::spawn(client::program(state.path(), &arguments));
+    yoda.type_in("yoda\nwise\n");
+    assert_eq!(yoda.read_line(), r#"{"event":"answer","text":"Welcome, yoda! Type help for the commands"}"#);
+    // Up to the time, which is another one every time.
+    let heard = |line: String| line.split(r#","came":"20"#).next().map(str::to_owned).expect("a line");
+    let mut hans = Program::spawn(client::program(states.path(), &arguments));
+    hans.type_in("hans\nfalcon\nmessage yoda \"hi\\\nwhat\ngetaddress yoda\n");
+    assert_eq!(heard(yoda.read_line()), r#"{"event":"pushed","text":"hans has logged on.""#);
+    assert_eq!(heard(yoda.read_line()), r#"{"event":"said","from":"hans","text":"\"hi\\""#);
+    assert!(yoda.read_line().contains("hans wants your address"));
+    yoda.type_in("allow hans\n");
+    hans.wait_for(r#"{"event":"refused","text":"Invalid command what (try help)"}"#);
+    hans.wait_for(r#"{"event":"answer","text":"You may write to yoda privately: private yoda <text>"}"#);
+    hans.type_in("private yoda psst\n");
+    loop {
+        let line = heard(yoda.read_line());
+        if line == r#"{"event":"private","from":"hans","text":"psst""# {
+            break;
+        }
+        assert!(line.starts_with(r#"{"event":"#), "{line:?}");
+    }
+    yoda.type_in("logout\n");
+    assert_eq!(yoda.end().code, Some(0));
+    hans.type_in("message yoda later\n");
+    assert_eq!(hans.leave().code, Some(0));
+    let mut yoda = Program::spawn(client::program(state.path(), &arguments));
+    yoda.type_in("yoda\nwise\n");
+    let ended = yoda.leave();
+    let said = ended.stdout.lines().find(|line| line.contains(r#""event":"said""#)).expect("it was stored");
+    assert!(said.contains(r#""from":"hans","text":"later","came":"20"#) && said.contains(r#","waited":""#), "{said}");
+    assert!(ended.stdout.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{}", ended.stdout);
+}
+
+#[test]
 fn scripts_get_their_answers_and_exit_codes() {
     let house = House::new(ACCOUNTS);
     let server = serve(&house);
