@@ -16,7 +16,7 @@
 //! output closed         nobody takes the output; with words: why it cannot be written
 //! memory S hans 7       an earlier run has shown hans of the store S everything up to 7
 //! +20s, +200ms          time passes
-//! no port WHY           from now on, nobody else can connect
+//! no port WHY           from now on, nobody else can connect; `port`: they can again
 //! in1 from 192.0.2.7    another client connects; in2 and so on
 //! in1> hello luke hans private 7 abc   it says who dials whom, what for, with which ticket and secret
 //! in1> answer           it proves to have that secret; `forged`: it does not
@@ -65,6 +65,7 @@ enum Act {
     Memory(String, u64),
     Pass(i64),
     NoPort(String),
+    Port,
     Peer(PeerId, String),
 }
 
@@ -109,6 +110,7 @@ impl Language for Runs {
             .or_else(|| after("displayed").map(Act::Display))
             .or_else(|| after("output closed").map(Act::CloseOutput))
             .or_else(|| word_after("no port").map(Act::NoPort))
+            .or_else(|| after("port").map(|_| Act::Port))
             .or_else(|| {
                 let words = word_after("memory")?;
                 let (reader, number) = words.rsplit_once(' ')?;
@@ -379,6 +381,7 @@ impl Stage<Act> for Mind {
             Act::Memory(reader, number) => drop(self.memory.insert(reader.clone(), *number)),
             Act::Pass(millis) => self.pass(*millis),
             Act::NoPort(why) => self.port = Err(why.clone()),
+            Act::Port => self.port = Ok(4711),
             Act::Peer(peer, act) => self.peer(*peer, act),
         }
         fold(std::mem::take(&mut self.seen))
@@ -432,8 +435,10 @@ transcripts! {
     private_address
     private_at_once
     private_both_dial
+    private_consent
     private_ends
     private_in_a_pipe
+    private_listener
     private_outage
     private_start
     resend
