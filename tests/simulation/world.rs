@@ -723,7 +723,7 @@ impl World {
                 mind::Effect::Ask(question) => {
                     // A person is asked one thing; what he has begun is put aside, or entered this moment.
                     if seat >= 'N' {
-                        program.asked.truncate(usize::from(self.moves % 2 == 0));
+                        program.asked.truncate(usize::from(self.moves.is_multiple_of(2)));
                     }
                     program.asked.push_back(question);
                 }
