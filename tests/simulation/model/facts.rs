@@ -83,7 +83,8 @@ impl Model {
                     let waiting = &mut self.users[*to].stored.waiting;
                     let before: Vec<Waiting> = waiting.extract_if(.., |text| text.by() == *by).collect();
                     let is_in = |texts: &[Waiting], text: &Waiting| texts.iter().any(|other| other.is(text));
-                    let fresh = texts.iter().map(|text| text.clone_if(!perhaps || is_in(&before, text)));
+                    let is_sure = |text: &Waiting| before.iter().any(|other| other.is(text) && other.is_certain());
+                    let fresh = texts.iter().map(|text| text.clone_if(!perhaps || is_sure(text)));
                     waiting.extend(fresh);
                     if *perhaps {
                         waiting

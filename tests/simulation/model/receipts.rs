@@ -70,6 +70,10 @@ impl Waiting {
         self.number == other.number
     }
 
+    pub(super) fn is_certain(&self) -> bool {
+        self.certain
+    }
+
     /// The same; no longer certain, unless it stays so.
     pub(super) fn clone_if(&self, stays: bool) -> Self {
         Self { certain: self.certain && stays, ..self.clone() }
