@@ -114,7 +114,7 @@ struct Common {
     /// Use IPv6 only
     #[arg(short = '6', long)]
     ipv6: bool,
-    /// Folder that remembers what was shown and typed [default: chinwag in the XDG state folder]
+    /// Folder that remembers what was shown, typed and offered [default: chinwag in the XDG state folder]
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
     /// Folder of the files that are shared and fetched [default: the current one]

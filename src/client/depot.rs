@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -59,6 +60,11 @@ impl Depot {
         Arc::new(move |link| common.work(link))
     }
 
+    /// Where the files are.
+    pub(super) fn place(&self) -> &Path {
+        self.0.folder.place()
+    }
+
     /// Names of files that can be registered.
     pub(super) fn names(&self) -> Vec<FileName> {
         // A folder that cannot be read has nothing to offer.
@@ -82,7 +88,12 @@ impl Depot {
             Chore::Discard(file) => drop(common.read.remove(&file)),
             Chore::Open(manifest) => {
                 let failed = manifest.file.clone();
-                let run = move |common: &Common| common.follow(&manifest);
+                let run = move |common: &Common| common.follow(&manifest, true);
+                self.start(run, |error| Event::Opened(failed, Err(error.into())));
+            }
+            Chore::Find(manifest) => {
+                let failed = manifest.file.clone();
+                let run = move |common: &Common| common.follow(&manifest, false);
                 self.start(run, |error| Event::Opened(failed, Err(error.into())));
             }
             Chore::Keep(file, chunk) => {
@@ -132,9 +143,9 @@ impl Common {
     }
 
     /// From the opening of the place for a file to the name that it gets when it is whole.
-    fn follow(&self, manifest: &Arc<Manifest>) {
+    fn follow(&self, manifest: &Arc<Manifest>, create: bool) {
         let file = manifest.file.clone();
-        let (stored, run) = match self.open(manifest) {
+        let (stored, run) = match self.open(manifest, create) {
             Ok(opened) => opened,
             Err(trouble) => return self.report(Event::Opened(file, Err(trouble))),
         };
@@ -148,11 +159,11 @@ impl Common {
     }
 
     /// What an earlier download in this run has left open is used again.
-    fn open(&self, manifest: &Arc<Manifest>) -> Result<(Arc<Stored>, u64), Trouble> {
+    fn open(&self, manifest: &Arc<Manifest>, create: bool) -> Result<(Arc<Stored>, u64), Trouble> {
         let known = self.shares.get(&manifest.file).filter(|stored| stored.manifest == *manifest);
         let stored = match known {
             Some(stored) => stored,
-            None => Arc::new(self.folder.open_part(manifest)?),
+            None => Arc::new(self.folder.open_part(manifest, create)?),
         };
         let run = stored.begin();
         self.shares.insert(Arc::clone(&stored));
@@ -164,7 +175,8 @@ impl Common {
             PeerId::Accepted(_) => {
                 if self.served.fetch_add(1, Ordering::SeqCst) < SERVED_MAX {
                     // However it ends: who fetches notices, and asks somebody else.
-                    let _ = serve(&link.stream, link.reader, &self.shares);
+                    let spoiled = |file| self.report(Event::Spoiled(file));
+                    let _ = serve(&link.stream, link.reader, &self.shares, spoiled);
                 }
                 self.served.fetch_sub(1, Ordering::SeqCst);
             }

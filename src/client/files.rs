@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, fstatvfs, linkat, open, openat, renameat_with, statat, unlinkat};
@@ -31,6 +31,8 @@ const PART: &str = ".part";
 #[derive(Debug)]
 pub struct Folder {
     handle: OwnedFd,
+    /// The same for two runs in the same folder.
+    place: PathBuf,
 }
 
 /// A file of which chunks are there: a whole one, or one that is being fetched.
@@ -62,7 +64,13 @@ impl Folder {
     /// The folder at this path; fails if there is none.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self { handle: open(path, flags, Mode::empty())? })
+        let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        Ok(Self { handle: open(path, flags, Mode::empty())?, place })
+    }
+
+    /// Where it is.
+    pub(super) fn place(&self) -> &Path {
+        &self.place
     }
 
     /// Reads a file once, for the hashes of its chunks and of the whole.
@@ -88,11 +96,12 @@ impl Folder {
         Ok(Stored::new(file, manifest, Some(stamp), ChunkSet::first(chunks)))
     }
 
-    /// Opens the place for a file that is to be fetched. What an earlier run has left there is
-    /// read, and what has the right hash stays.
-    pub(super) fn open_part(&self, manifest: &Arc<Manifest>) -> Result<Stored, Trouble> {
+    /// Opens the place for a file that is to be fetched; with `create` also if there is none. What
+    /// an earlier run has left there is read, and what has the right hash stays.
+    pub(super) fn open_part(&self, manifest: &Arc<Manifest>, create: bool) -> Result<Stored, Trouble> {
         self.check_free(manifest)?;
-        let file = self.open_plain(&part(&manifest.file), OFlags::RDWR | OFlags::CREATE)?;
+        let create = if create { OFlags::CREATE } else { OFlags::empty() };
+        let file = self.open_plain(&part(&manifest.file), OFlags::RDWR | create)?;
         file.try_lock().map_err(|_| Trouble::InUse)?;
         let old = file.metadata()?.len();
         let have = if old == 0 { ChunkSet::default() } else { right_chunks(&file, old, manifest)? };
@@ -193,10 +202,14 @@ impl Stored {
         self.have().chunks.clone()
     }
 
-    /// Whether a chunk can be given to others: it is there, and a whole file is what it was.
-    pub(super) fn gives(&self, chunk: u32) -> bool {
+    /// Whether a chunk is there.
+    pub(super) fn has(&self, chunk: u32) -> bool {
         self.have().chunks.contains(chunk)
-            && self.stamp.is_none_or(|stamp| Stamp::of(&self.file).is_ok_and(|now| now == stamp))
+    }
+
+    /// Whether a whole file is what it was when it was read; else nothing of it can be given to others.
+    pub(super) fn is_unchanged(&self) -> bool {
+        self.stamp.is_none_or(|stamp| Stamp::of(&self.file).is_ok_and(|now| now == stamp))
     }
 
     /// A chunk has proved to be right.
@@ -384,7 +397,7 @@ mod tests {
     fn a_file_gets_its_name_when_it_is_whole() {
         let (_from, manifest) = with_file(100_000, 7);
         let (place, folder) = empty();
-        let stored = folder.open_part(&manifest).expect("opened");
+        let stored = folder.open_part(&manifest, true).expect("opened");
         let all = bytes(100_000);
         for chunk in [3, 1, 0, 6, 5, 4] {
             copy(&stored, chunk, &all);
@@ -401,8 +414,8 @@ mod tests {
         });
         assert_eq!(names_in(&place), ["a.bin"]);
         assert_eq!(fs::read(place.path().join("a.bin")).expect("there"), all);
-        assert_eq!(folder.open_part(&manifest).err(), Some(Trouble::HaveAll));
-        assert!((0..7).all(|chunk| stored.gives(chunk)), "it goes on giving");
+        assert_eq!(folder.open_part(&manifest, true).err(), Some(Trouble::HaveAll));
+        assert!((0..7).all(|chunk| stored.has(chunk)), "it goes on giving");
     }
 
     #[test]
@@ -410,23 +423,23 @@ mod tests {
         let (_from, manifest) = with_file(100_000, 10);
         let (place, folder) = empty();
         let all = bytes(100_000);
-        let first = folder.open_part(&manifest).expect("opened");
+        let first = folder.open_part(&manifest, true).expect("opened");
         [2, 3, 9].iter().for_each(|&chunk| copy(&first, chunk, &all));
         first.write(manifest.place(3).start + 7, b"oops").expect("written");
-        assert_eq!(folder.open_part(&manifest).err(), Some(Trouble::InUse));
+        assert_eq!(folder.open_part(&manifest, true).err(), Some(Trouble::InUse));
         drop(first);
-        let second = folder.open_part(&manifest).expect("opened again");
+        let second = folder.open_part(&manifest, true).expect("opened again");
         assert_eq!(second.chunks(), [2, 9].into_iter().collect());
         drop(second);
         // Longer than it should be, and with other bytes in front.
         let longer = [vec![1; 5], all.clone(), vec![7; 5000]].concat();
         fs::write(place.path().join("a.bin.part"), longer).expect("written");
-        let third = folder.open_part(&manifest).expect("opened again");
+        let third = folder.open_part(&manifest, true).expect("opened again");
         assert!(third.chunks().is_empty());
         assert_eq!(third.file.metadata().expect("open").len(), 100_000);
         drop(third);
         fs::write(place.path().join("a.bin.part"), &all[..25_000]).expect("written");
-        assert_eq!(folder.open_part(&manifest).expect("opened").chunks(), ChunkSet::first(2));
+        assert_eq!(folder.open_part(&manifest, true).expect("opened").chunks(), ChunkSet::first(2));
     }
 
     #[test]
@@ -434,16 +447,16 @@ mod tests {
         let (_from, manifest) = with_file(1000, 1);
         let (place, folder) = empty();
         let path = place.path().join("a.bin");
-        let stored = folder.open_part(&manifest).expect("opened");
+        let stored = folder.open_part(&manifest, true).expect("opened");
         copy(&stored, 0, &bytes(1000));
         fs::write(&path, "mine").expect("written");
         assert_eq!(folder.finish(&stored, manifest.digest), Err(Trouble::Taken));
-        assert_eq!(folder.open_part(&manifest).err(), Some(Trouble::Taken));
+        assert_eq!(folder.open_part(&manifest, true).err(), Some(Trouble::Taken));
         assert_eq!(fs::read(&path).expect("there"), b"mine");
         fs::remove_file(&path).expect("removed");
         symlink("/nowhere/at/all", &path).expect("linked");
         assert_eq!(folder.finish(&stored, manifest.digest), Err(Trouble::Taken));
-        assert_eq!(folder.open_part(&manifest).err(), Some(Trouble::Taken));
+        assert_eq!(folder.open_part(&manifest, true).err(), Some(Trouble::Taken));
         assert_eq!(folder.finish(&stored, Digest([0; 32])), Err(Trouble::WrongDigest));
         assert_eq!(names_in(&place), ["a.bin"], "what is wrong does not stay");
     }
@@ -465,7 +478,7 @@ mod tests {
             assert_eq!(folder.read(&name(odd), 1).err(), Some(Trouble::NotPlain), "{odd}");
         }
         assert_eq!(folder.read(&name("gone"), 1).err(), Some(Trouble::NoSuchFile));
-        assert_eq!(folder.open_part(&manifest).err(), Some(Trouble::NotPlain));
+        assert_eq!(folder.open_part(&manifest, true).err(), Some(Trouble::NotPlain));
         assert_eq!(fs::read(outside.path()).expect("there"), b"secret");
         assert_eq!(folder.names().expect("listed"), []);
     }
@@ -475,9 +488,9 @@ mod tests {
         let (place, _) = with_file(1000, 2);
         let folder = Folder::open(place.path()).expect("there");
         let stored = folder.read(&name("a.bin"), 2).expect("read");
-        assert!(stored.gives(1) && !stored.gives(2));
+        assert!(stored.has(1) && !stored.has(2) && stored.is_unchanged());
         fs::write(place.path().join("a.bin"), "short").expect("written");
-        assert!(!stored.gives(0) && !stored.gives(1));
+        assert!(!stored.is_unchanged());
     }
 
     #[test]
@@ -485,7 +498,7 @@ mod tests {
         let (place, folder) = empty();
         let manifest =
             Manifest { file: name("a"), bytes: 1 << 60, digest: Digest([0; 32]), hashes: vec![Digest([0; 32])] };
-        let refused = folder.open_part(&Arc::new(manifest)).err();
+        let refused = folder.open_part(&Arc::new(manifest), true).err();
         assert!(matches!(refused, Some(Trouble::NoRoom { bytes, .. }) if bytes == 1 << 60), "{refused:?}");
         assert!(names_in(&place).is_empty());
     }

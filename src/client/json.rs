@@ -55,6 +55,8 @@
 //! | `private-ended` | `user`; `stopped`: by one of the two; else the connection is gone |
 //! | `unannounced` | `address`; `count`: so many connections that nobody had announced were refused, the last from there |
 //! | `file-failed` | `file`; `reason`: a word such as `no-such-file`, `taken` or `disk-full`; `text`: as people read it |
+//! | `files-offered` | `files`: an earlier run has offered them, and they are offered again |
+//! | `file-withdrawn` | `file`, `reason`, `text`: as `file-failed`; it is not offered any more |
 //! | `file-have`, `file-gaps` | `file`; `chunks`: asked for, and here already; or to be had from nobody |
 //! | `file-progress` | `file`; `percent`; `bytes`: so many have come; `rate`: bytes per second; `left`: milliseconds; `users`: who has sent some |
 //! | `holder-dropped` | `user`; `reason`: `unreachable`, `left`, `stalled` or `lied` |
@@ -141,6 +143,12 @@ fn of_files(report: &Report) -> Option<String> {
         match report {
             Report::Failed(file, trouble) => {
                 event("file-failed", file).text("reason", trouble.word()).text("text", text)
+            }
+            Report::Again(files) => {
+                Object::event("files-offered").list("files", files.iter().map(|file| quoted(file.as_str())))
+            }
+            Report::Withdrawn(file, trouble) => {
+                event("file-withdrawn", file).text("reason", trouble.word()).text("text", text)
             }
             Report::UnderWay(file) => event("file-failed", file).text("reason", "under-way").text("text", text),
             Report::TooMany(_) => Object::event("refused").text("reason", "too-many-files").text("text", text),

@@ -1,17 +1,27 @@
-//! The state folder: which messages have been shown, and what was typed before.
+//! The state folder: which messages have been shown, what was typed before, and which files were
+//! offered.
 //!
-//! One file per store and user, and one history per user: two clients with different users
-//! share the folder without touching each other's files. Passwords never come here.
+//! One file per store and user, one of these also per folder of files, and one history per user:
+//! two clients with different users share the folder without touching each other's files.
+//! Passwords never come here.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::state::Reader;
+use super::state::sharing::{OFFERED_MAX, Offered};
+use crate::wire::chunks::{CHUNKS_MAX, Digest};
+use crate::wire::name::FileName;
 
 /// Lines of history that are kept.
 pub(super) const HISTORY_LINES_MAX: usize = 1000;
+
+/// Digits by which folders of files are told apart.
+const PLACE_DIGITS: usize = 16;
 
 /// The state folder; without one, nothing is remembered.
 #[derive(Debug, Clone)]
@@ -48,10 +58,22 @@ impl Memory {
     /// whenever the program ends.
     pub(super) fn keep_shown(&self, reader: &Reader, number: u64) -> io::Result<()> {
         let Some(path) = self.shown_file(reader) else { return Ok(()) };
-        let fresh = path.with_extension(format!("{}", std::process::id()));
-        let mut file = private(OpenOptions::new().write(true).create(true).truncate(true), &fresh)?;
-        writeln!(file, "{number}")?;
-        fs::rename(&fresh, &path)
+        replace(&path, &format!("{number}\n"))
+    }
+
+    /// Which files of the folder `place` this reader has offered. A line that makes no sense is none.
+    pub(super) fn offered(&self, reader: &Reader, place: &Path) -> Vec<Offered> {
+        let Some(path) = self.offered_file(reader, place) else { return Vec::new() };
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.lines().filter_map(read_offered).take(OFFERED_MAX).collect()
+    }
+
+    /// Keeps which files of the folder `place` this reader offers.
+    pub(super) fn keep_offered(&self, reader: &Reader, place: &Path, offered: &[Offered]) -> io::Result<()> {
+        let Some(path) = self.offered_file(reader, place) else { return Ok(()) };
+        let lines: Vec<String> = offered.iter().map(spell_offered).collect();
+        // The first line is for people.
+        replace(&path, &format!("in {}\n{}", place.display(), lines.concat()))
     }
 
     /// What this user typed in earlier runs, oldest first.
@@ -78,16 +100,44 @@ impl Memory {
         self.file("shown", &format!("{}:{}", reader.store, reader.user))
     }
 
+    fn offered_file(&self, reader: &Reader, place: &Path) -> Option<PathBuf> {
+        let place = Digest(Sha256::digest(place.as_os_str().as_encoded_bytes()).into()).to_string();
+        self.file("offered", &format!("{}:{}:{}", reader.store, reader.user, &place[..PLACE_DIGITS]))
+    }
+
     fn file(&self, kind: &str, of: &str) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(format!("{kind}-{}", spelled(of))))
     }
 }
 
 fn shorten(path: &Path, lines: &[String]) -> io::Result<()> {
+    replace(path, &format!("{}\n", lines.join("\n")))
+}
+
+/// The file holds the old or the new text, whenever the program ends.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
     let fresh = path.with_extension(format!("{}", std::process::id()));
     let mut file = private(OpenOptions::new().write(true).create(true).truncate(true), &fresh)?;
-    file.write_all(format!("{}\n", lines.join("\n")).as_bytes())?;
+    file.write_all(text.as_bytes())?;
     fs::rename(&fresh, path)
+}
+
+/// Whether all is there, chunks, bytes, hash, name.
+fn spell_offered(offered: &Offered) -> String {
+    let Offered { file, chunks, bytes, digest, whole } = offered;
+    format!("{} {chunks} {bytes} {digest} {file}\n", if *whole { "whole" } else { "part" })
+}
+
+fn read_offered(line: &str) -> Option<Offered> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let [kind @ ("whole" | "part"), chunks, bytes, digest, file] = words[..] else { return None };
+    Some(Offered {
+        file: FileName::parse(file)?,
+        chunks: chunks.parse().ok().filter(|chunks| (1..=CHUNKS_MAX).contains(chunks))?,
+        bytes: bytes.parse().ok()?,
+        digest: Digest::parse(digest)?,
+        whole: kind == "whole",
+    })
 }
 
 fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
@@ -148,6 +198,27 @@ mod tests {
         }
         assert_eq!(path.metadata().expect("there").permissions().mode() & 0o777, 0o600);
         assert_eq!(memory.history("yoda"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_folder_has_its_own_offers_and_damaged_lines_are_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let memory = Memory::open(folder.path()).expect("there");
+        let (hans, digest) = (reader("a", "hans"), Digest([7; 32]));
+        let file = FileName::parse("a.bin").expect("a name");
+        let offered = [true, false].map(|whole| Offered { file: file.clone(), chunks: 3, bytes: 7, digest, whole });
+        let [one, other] = ["/one", "/two"].map(Path::new);
+        memory.keep_offered(&hans, one, &offered).expect("kept");
+        assert_eq!(memory.offered(&hans, one), offered);
+        assert_eq!(memory.offered(&hans, other), []);
+        assert_eq!(memory.offered(&reader("b", "hans"), one), []);
+        let path = memory.offered_file(&hans, one).expect("a path");
+        for line in
+            ["", "whole", "whole 0 7 {} a", "whole 65537 7 {} a", "part 1 -1 {} a", "part 1 1 {} ../a", "x 1 1 {} a"]
+        {
+            fs::write(&path, line.replace("{}", &digest.to_string())).expect("written");
+            assert_eq!(memory.offered(&hans, one), [], "{line}");
+        }
     }
 
     #[test]

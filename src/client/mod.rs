@@ -61,7 +61,7 @@ use state::{Effect, Event, PeerEvent, Question, Rules, Shown, State, sharing};
 pub struct Options {
     /// Where the server is.
     pub target: Target,
-    /// Where to remember what was shown and typed.
+    /// Where to remember what was shown, typed and offered.
     pub memory: Memory,
     /// How things look.
     pub look: Look,
@@ -394,6 +394,13 @@ impl Hands {
             Effect::Partner(user, is_one) => self.know(|known| known.partner(user, is_one)),
             Effect::Do(chore) => self.depot.do_chore(chore),
             Effect::Known(file) => self.know(|known| known.file(file)),
+            Effect::RecallOffered(reader) => {
+                return Some(Event::Offered(self.memory.offered(&reader, self.depot.place())));
+            }
+            // What cannot be kept is offered in this run alone.
+            Effect::KeepOffered(reader, offered) => {
+                drop(self.memory.keep_offered(&reader, self.depot.place(), &offered));
+            }
             Effect::End(end) => self.end = Some(end),
         }
         None

@@ -292,7 +292,9 @@ impl Painter {
         match report {
             Report::Moved { bytes, of } => self.bar.show(*bytes, *of),
             Report::Progress(_) if self.look.bar => {}
-            Report::Progress(_) | Report::Dropped(..) => self.own_line(&report.to_string(), out),
+            Report::Progress(_) | Report::Dropped(..) | Report::Again(_) | Report::Withdrawn(..) => {
+                self.own_line(&report.to_string(), out)
+            }
             // What is written after this stands where the bar was.
             Report::Here(..) | Report::Part { .. } | Report::HaveChunks(..) => {
                 self.bar.clear();

@@ -70,8 +70,13 @@ impl Shares {
 }
 
 /// Answers what the other end wants, one after the other, until it has enough. `early` has what it
-/// has sent behind its proof.
-pub(super) fn serve(stream: &TcpStream, early: FrameReader, shares: &Shares) -> io::Result<()> {
+/// has sent behind its proof; `spoiled` hears of files that are not what they were.
+pub(super) fn serve(
+    stream: &TcpStream,
+    early: FrameReader,
+    shares: &Shares,
+    spoiled: impl Fn(FileName),
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(ASK_MAX))?;
     stream.set_write_timeout(Some(TAKE_MAX))?;
@@ -79,7 +84,14 @@ pub(super) fn serve(stream: &TcpStream, early: FrameReader, shares: &Shares) -> 
     let mut out = Vec::new();
     while let Some(frame) = incoming.frame()? {
         let Frame::Want { file, chunk } = frame else { break };
-        let stored = shares.get(&file).filter(|stored| stored.gives(chunk));
+        let stored = shares.get(&file).filter(|stored| stored.has(chunk));
+        let stored = match stored {
+            Some(stored) if !stored.is_unchanged() => {
+                spoiled(file);
+                None
+            }
+            stored => stored,
+        };
         out.clear();
         match stored {
             Some(stored) => send_chunk(stream, &stored, chunk, &mut out)?,
@@ -321,7 +333,7 @@ mod tests {
             let [from, to] = [0, 1].map(|at: usize| Folder::open(places[at].path()).expect("there"));
             let file = FileName::parse("a.bin").expect("a name");
             let from = Arc::new(from.read(&file, CHUNKS).expect("read"));
-            let to = Arc::new(to.open_part(&from.manifest).expect("opened"));
+            let to = Arc::new(to.open_part(&from.manifest, true).expect("opened"));
             Self { _places: places, bytes, from, to }
         }
     }
@@ -367,7 +379,7 @@ mod tests {
         let pair = Pair::new();
         let shares = Shares::default();
         shares.insert(Arc::clone(&pair.from));
-        let (ours, server) = pair_of_threads(move |stream| drop(serve(&stream, FrameReader::default(), &shares)));
+        let (ours, server) = pair_of_threads(move |stream| drop(serve(&stream, FrameReader::default(), &shares, drop)));
         let source = Source::new(Arc::new(ours));
         let (sender, reports) = unbounded();
         let fetcher = source.reader(PEER, FrameReader::default(), Clock::start());
@@ -400,7 +412,7 @@ mod tests {
     #[test]
     fn what_is_not_shared_is_refused() {
         let pair = Pair::new();
-        let reports = asked(&pair, |stream| drop(serve(&stream, FrameReader::default(), &Shares::default())));
+        let reports = asked(&pair, |stream| drop(serve(&stream, FrameReader::default(), &Shares::default(), drop)));
         for _ in 0..3 {
             let report = reports.recv().expect("an answer");
             assert!(matches!(report, Event::Refused(_)), "{report:?}");

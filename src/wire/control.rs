@@ -48,8 +48,9 @@ pub enum Say<'a> {
     Alive,
     /// `DIAL <user> private|file`: asks for a ticket.
     Dial { user: &'a str, purpose: Purpose },
-    /// `REGISTER <file> <chunks> <bytes> <sha256>`: the head of a manifest; its hashes follow.
-    Register { file: &'a str, chunks: u32, bytes: u64, digest: Digest },
+    /// `REGISTER <file> <chunks> <bytes> <sha256>`: the head of a manifest; its hashes follow. With
+    /// `part` behind it, who says it has not all of the file and will say what he has.
+    Register { file: &'a str, chunks: u32, bytes: u64, digest: Digest, part: bool },
     /// `CHUNK-HASH <first> <sha256> ...`: of the chunks from `first` on, see [`digests`].
     ChunkHash { first: u32, hashes: &'a str },
     /// `WANT <file>`: asks for the manifest and the holders.
@@ -58,6 +59,8 @@ pub enum Say<'a> {
     Holders(&'a str),
     /// `HAVE <file> <chunk> ...`: these were checked and are served from now on, see [`numbers`].
     Have { file: &'a str, chunks: &'a str },
+    /// `WITHDRAW [file]`: nothing of it is served any more; without a name, nothing at all.
+    Withdraw(Option<&'a str>),
 }
 
 /// The hashes of a `CHUNK-HASH`.
@@ -76,6 +79,9 @@ pub struct Unknown;
 
 /// Verbs of [`Refusal::Yourself`].
 const VERBS: [&str; 6] = ["message", "block", "unblock", "kick", "start a private session with", "ask"];
+
+/// The last word of a `REGISTER` by who has not all of the file.
+const PART: &str = "part";
 
 const PURPOSES: [(Purpose, &str); 2] = [(Purpose::Private, "private"), (Purpose::File, "file")];
 
@@ -113,11 +119,12 @@ impl<'a> Say<'a> {
             "DIAL" if fields.count() == 2 => {
                 Self::Dial { user: fields.word(0)?, purpose: meaning(&PURPOSES, fields.word(1)?)? }
             }
-            "REGISTER" if fields.count() == 4 => Self::Register {
+            "REGISTER" if fields.count() == 4 || (fields.count() == 5 && fields.word(4)? == PART) => Self::Register {
                 file: fields.word(0)?,
                 chunks: fields.number(1)?,
                 bytes: fields.number(2)?,
                 digest: read_digest(fields.word(3)?)?,
+                part: fields.count() == 5,
             },
             "CHUNK-HASH" => {
                 let (first, hashes) = rest.split_once(' ').ok_or(Unknown)?;
@@ -131,6 +138,8 @@ impl<'a> Say<'a> {
                 let known = all_known(words, CHUNKS_PER_LINE_MAX, |word| chunks::chunk(word).is_some())?;
                 Self::Have { file, chunks: known }
             }
+            "WITHDRAW" if line == word => Self::Withdraw(None),
+            "WITHDRAW" if fields.count() == 1 => Self::Withdraw(Some(rest)),
             _ => Self::Typed { tag: read_tag(word.strip_prefix('#').ok_or(Unknown)?)?, line: rest },
         })
     }
@@ -148,11 +157,16 @@ impl<'a> Say<'a> {
             Self::Port(port) => format!("PORT {port}"),
             Self::Alive => "ALIVE".to_owned(),
             Self::Dial { user, purpose } => format!("DIAL {user} {}", spelling(&PURPOSES, purpose)),
-            Self::Register { file, chunks, bytes, digest } => format!("REGISTER {file} {chunks} {bytes} {digest}"),
+            Self::Register { file, chunks, bytes, digest, part } => {
+                let part = if part { format!(" {PART}") } else { String::new() };
+                format!("REGISTER {file} {chunks} {bytes} {digest}{part}")
+            }
             Self::ChunkHash { first, hashes } => format!("CHUNK-HASH {first} {hashes}"),
             Self::Want(file) => format!("WANT {file}"),
             Self::Holders(file) => format!("HOLDERS {file}"),
             Self::Have { file, chunks } => format!("HAVE {file} {chunks}"),
+            Self::Withdraw(None) => "WITHDRAW".to_owned(),
+            Self::Withdraw(Some(file)) => format!("WITHDRAW {file}"),
         }
     }
 }
@@ -767,7 +781,10 @@ mod tests {
             Say::Alive,
             Say::Dial { user: "luke", purpose: Purpose::Private },
             Say::Dial { user: "luke", purpose: Purpose::File },
-            Say::Register { file: "a.bin", chunks: 10, bytes: u64::MAX, digest: Digest([171; 32]) },
+            Say::Register { file: "a.bin", chunks: 10, bytes: u64::MAX, digest: Digest([171; 32]), part: false },
+            Say::Register { file: "a.bin", chunks: 10, bytes: 0, digest: Digest([171; 32]), part: true },
+            Say::Withdraw(None),
+            Say::Withdraw(Some("a.bin")),
             Say::ChunkHash { first: 64, hashes: &["5c"; 32].concat() },
             Say::Want("a.bin"),
             Say::Holders("a.bin"),
@@ -784,13 +801,29 @@ mod tests {
         {
             assert!(Say::parse(line).is_err(), "{line:?}");
         }
-        for line in
-            ["PORT", "PORT 65536", "PORT -1", "DIAL luke", "DIAL luke chat", "ALIVE 1", "WANT", "WANT a b", "HAVE a"]
-        {
+        for line in [
+            "PORT",
+            "PORT 65536",
+            "PORT -1",
+            "DIAL luke",
+            "DIAL luke chat",
+            "ALIVE 1",
+            "WANT",
+            "WANT a b",
+            "HAVE a",
+            "WITHDRAW a b",
+        ] {
             assert!(Say::parse(line).is_err(), "{line:?}");
         }
-        for line in ["HAVE a 65536", "HAVE a +1", "HAVE a 1  2", "REGISTER a 1 1 aa", "CHUNK-HASH 0", "CHUNK-HASH 0 aa"]
-        {
+        for line in [
+            "HAVE a 65536",
+            "HAVE a +1",
+            "HAVE a 1  2",
+            "REGISTER a 1 1 aa",
+            "WITHDRAW ",
+            "CHUNK-HASH 0",
+            "CHUNK-HASH 0 aa",
+        ] {
             assert!(Say::parse(line).is_err(), "{line:?}");
         }
     }

@@ -15,6 +15,7 @@
 //! displayed             all that was shown is on the screen; with a line: up to this line
 //! output closed         nobody takes the output; with words: why it cannot be written
 //! memory S hans 7       an earlier run has shown hans of the store S everything up to 7
+//! offered S hans whole a.bin 3 25 aa   and offered this: chunks, bytes, SHA-256; or `part`
 //! +20s, +200ms          time passes
 //! no port WHY           from now on, nobody else can connect; `port`: they can again
 //! in1 from 192.0.2.7    another client connects; in2 and so on
@@ -24,17 +25,25 @@
 //! out1> proof abc       it proves to have the secret; `forged`
 //! in1> text hi, in1> bye, in1> garbage
 //! in1 ends, in1 full    the connection is gone; its last text was not taken
+//! file a.bin read 25 aa 01 02 03   it was read: its size, its SHA-256, that of each chunk
+//! file a.bin opened 0-1  this is there already; `finished aa`: all of it, and this is its SHA-256
+//! file a.bin unread taken, unopened, unfinished, unwritten   that could not be done, and why; `spoiled`
+//! out1 linked           chunks can be asked for; then `moved 4096`, `fetched a.bin 0 01`, `refused`, `closed left`
 //! ```
+//!
+//! A SHA-256 of 32 equal bytes is written as one of them, also in what the server says and is told.
 //!
 //! What follows (checked): `connect`, `disconnect`, `server< line`, `screen< line`, `ask name`,
 //! `recall` and `remember` with store, user and number, `here user`, `gone user`, `nobody here`,
 //! `in group friends`, `not in group friends`, `mode general` and the like (the prompt),
 //! `dial out1 address`, `in1< frame`, `session with luke: in1`, `hang up in1`, `partner luke`, `no partner luke`,
-//! and `end` with exit code, error and hint.
+//! `known a.bin`, the work on files (`read a.bin 3`, `fetch a.bin 0 from out1`), `keep offered` with all that later
+//! runs shall offer, and `end` with exit code, error and hint.
 
 use std::collections::HashMap;
 
 use chinwag::client::state::handshake::{Acceptor, Dialler};
+use chinwag::client::state::sharing::Offered;
 use chinwag::client::state::{
     Effect, End, Errand, Event, OUTAGE_MAX, PAUSES, PENDING_MAX, PING_EVERY, PeerEvent, PeerId, Question, Reader,
     Rules, SESSIONS_MAX, SILENCE_MAX, Shown, State, TYPED_BYTES_MAX, Task,
@@ -46,6 +55,7 @@ use chinwag::wire::time::Moment;
 use chinwag::wire::{Purpose, Ticket};
 use jiff::tz::TimeZone;
 
+use crate::client_files;
 use crate::play::{self, Language, Play, Stage, millis};
 
 #[derive(Debug)]
@@ -63,6 +73,8 @@ enum Act {
     Display(Option<String>),
     CloseOutput(Option<String>),
     Memory(String, u64),
+    Offered(String, Offered),
+    File(String),
     Pass(i64),
     NoPort(String),
     Port,
@@ -111,6 +123,11 @@ impl Language for Runs {
             .or_else(|| after("output closed").map(Act::CloseOutput))
             .or_else(|| word_after("no port").map(Act::NoPort))
             .or_else(|| after("port").map(|_| Act::Port))
+            .or_else(|| word_after("file").map(Act::File))
+            .or_else(|| {
+                let (reader, offered) = client_files::offered(&word_after("offered")?);
+                Some(Act::Offered(reader, offered))
+            })
             .or_else(|| {
                 let words = word_after("memory")?;
                 let (reader, number) = words.rsplit_once(' ')?;
@@ -138,7 +155,7 @@ fn spell_peer(peer: PeerId) -> String {
 fn spell_frame(frame: &Frame) -> String {
     match frame {
         Frame::Hello(Hello { purpose, from, to, ticket, .. }) => {
-            format!("hello {from} {to} {purpose:?} {ticket}").replace("Private", "private")
+            format!("hello {from} {to} {} {ticket}", format!("{purpose:?}").to_lowercase())
         }
         Frame::Proof { .. } => "proof".to_owned(),
         Frame::Answer { .. } => "answer".to_owned(),
@@ -161,6 +178,10 @@ fn rules(kind: &str) -> Rules {
         "chat" => Rules { person: true, reconnect: true, chat: true, errand: None },
         "no-reconnect" => Rules { person: false, reconnect: false, chat: false, errand: None },
         "send" => Rules { person: false, reconnect: true, chat: false, errand: Some(errand) },
+        "get" => {
+            let task = Task::Get { file: "a.bin".to_owned(), chunks: String::new() };
+            Rules { person: false, reconnect: true, chat: false, errand: Some(Errand { task, ..errand }) }
+        }
         _ => panic!("no such client: {kind}"),
     }
 }
@@ -170,6 +191,7 @@ struct Mind {
     state: State,
     now: i64,
     memory: HashMap<String, u64>,
+    offered: HashMap<String, Vec<Offered>>,
     shown: Vec<(u64, String)>,
     seen: Vec<String>,
     port: Result<u16, String>,
@@ -193,6 +215,7 @@ impl Mind {
             state,
             now: 0,
             memory: HashMap::new(),
+            offered: HashMap::new(),
             shown: Vec::new(),
             seen: Vec::new(),
             port: Ok(4711),
@@ -214,14 +237,14 @@ impl Mind {
     }
 
     fn hear(&mut self, line: &str) {
-        self.tell(Event::Line(line.as_bytes()));
+        self.tell(Event::Line(client_files::long(line).as_bytes()));
     }
 
     fn carry_out(&mut self, effect: Effect) {
         let line = match effect {
             Effect::Connect => "connect".to_owned(),
             Effect::Disconnect => "disconnect".to_owned(),
-            Effect::Send(line) => format!("server< {line}"),
+            Effect::Send(line) => format!("server< {}", client_files::short(&line)),
             Effect::Ask(question) => format!("ask {question:?}").to_lowercase(),
             Effect::Present(user, here) => format!("{} {user}", if here { "here" } else { "gone" }),
             Effect::NobodyPresent => "nobody here".to_owned(),
@@ -254,8 +277,17 @@ impl Mind {
             Effect::HangUp(peer) => format!("hang up {}", spell_peer(peer)),
             Effect::Partner(user, true) => format!("partner {user}"),
             Effect::Partner(user, false) => format!("no partner {user}"),
-            Effect::Do(chore) => format!("{chore:?}"),
+            Effect::Do(chore) => client_files::spell_chore(&chore),
             Effect::Known(file) => format!("known {file}"),
+            Effect::RecallOffered(reader) => {
+                let offered = self.offered.get(&spell(&reader)).cloned().unwrap_or_default();
+                return self.tell(Event::Offered(offered));
+            }
+            Effect::KeepOffered(reader, offered) => {
+                let line = client_files::spell_offered(&offered);
+                self.offered.insert(spell(&reader), offered);
+                line
+            }
             Effect::Remember(reader, number) => {
                 self.memory.insert(spell(&reader), number);
                 format!("remember {} {number}", spell(&reader))
@@ -281,7 +313,7 @@ impl Mind {
             Shown::Back(millis) => format!("(connected again after {millis} ms)"),
             Shown::PasswordAgain => "(log in again)".to_owned(),
             Shown::Peer(notice, _) => notice.to_string(),
-            Shown::Files(report, _) => report.to_string(),
+            Shown::Files(report, _) => client_files::short(&report.to_string()),
         };
         for line in text.lines() {
             self.shown.push((mark, line.to_owned()));
@@ -299,6 +331,9 @@ impl Mind {
 
     /// Another client does something.
     fn peer(&mut self, peer: PeerId, act: &str) {
+        if let Some(event) = client_files::of_link(peer, act) {
+            return self.tell(Event::Files(event));
+        }
         let known = self.peers.entry(peer).or_default();
         let words: Vec<&str> = act.split(' ').collect();
         let event = match &words[..] {
@@ -379,6 +414,10 @@ impl Stage<Act> for Mind {
             }
             Act::CloseOutput(why) => self.tell(Event::OutputClosed(why.clone())),
             Act::Memory(reader, number) => drop(self.memory.insert(reader.clone(), *number)),
+            Act::Offered(reader, offered) => {
+                self.offered.entry(reader.clone()).or_default().push(offered.clone());
+            }
+            Act::File(act) => self.tell(Event::Files(client_files::of_file(act))),
             Act::Pass(millis) => self.pass(*millis),
             Act::NoPort(why) => self.port = Err(why.clone()),
             Act::Port => self.port = Ok(4711),

@@ -19,46 +19,49 @@ use crate::dice::Dice;
 use crate::programs::{Ended, House, Program, Server};
 use crate::socket::PATIENCE;
 
-const ACCOUNTS: &str = "hans a\nyoda a\nluke a\nvader a\nleia a\n";
+pub(crate) const ACCOUNTS: &str = "hans a\nyoda a\nluke a\nvader a\nleia a\n";
 
 /// A client with a folder for files.
-struct Sharer {
-    program: Program,
-    place: TempDir,
+pub(crate) struct Sharer {
+    pub(crate) program: Program,
+    pub(crate) place: TempDir,
 }
 
 impl Sharer {
-    fn log_in(server: &Server, name: &str) -> Self {
+    pub(crate) fn log_in(server: &Server, name: &str) -> Self {
         Self::log_in_at(server, name, tempfile::tempdir().expect("a folder"))
     }
 
-    fn log_in_at(server: &Server, name: &str, place: TempDir) -> Self {
-        let port = server.port().to_string();
+    pub(crate) fn log_in_at(server: &Server, name: &str, place: TempDir) -> Self {
+        Self::log_in_on(&server.port().to_string(), name, place)
+    }
+
+    pub(crate) fn log_in_on(port: &str, name: &str, place: TempDir) -> Self {
         let dir = place.path().to_str().expect("UTF-8");
-        let mut program = Program::spawn(program(place.path(), &[&port, "--dir", dir]));
+        let mut program = Program::spawn(program(place.path(), &[port, "--dir", dir]));
         program.type_in(&format!("{name} a\n"));
         program.wait_for(&format!("Welcome to chinwag, {name}! Type help for the commands"));
         Self { program, place }
     }
 
     /// Logs in, and offers a file of these bytes.
-    fn offering(server: &Server, name: &str, bytes: &[u8], chunks: u32) -> Self {
+    pub(crate) fn offering(server: &Server, name: &str, bytes: &[u8], chunks: u32) -> Self {
         let mut sharer = Self::log_in(server, name);
         fs::write(sharer.file("a.bin"), bytes).expect("written");
         sharer.program.type_in(&format!("register a.bin {chunks}\n"));
         sharer
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.place.path().join(name)
     }
 
-    fn has(&self, bytes: &[u8]) -> bool {
+    pub(crate) fn has(&self, bytes: &[u8]) -> bool {
         fs::read(self.file("a.bin")).is_ok_and(|read| read == bytes)
     }
 
     /// The lines up to one that contains this.
-    fn lines_until(&mut self, wanted: &str) -> Vec<String> {
+    pub(crate) fn lines_until(&mut self, wanted: &str) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
             let line = self.program.read_line();
@@ -71,13 +74,13 @@ impl Sharer {
         }
     }
 
-    fn last_line_until(&mut self, wanted: &str) -> String {
+    pub(crate) fn last_line_until(&mut self, wanted: &str) -> String {
         self.lines_until(wanted).pop().expect("a line")
     }
 }
 
 /// Runs `client get` in this folder.
-fn get(server: &Server, name: &str, place: &TempDir, what: &[&str]) -> Ended {
+pub(crate) fn get(server: &Server, name: &str, place: &TempDir, what: &[&str]) -> Ended {
     let port = server.port().to_string();
     let dir = place.path().to_str().expect("UTF-8");
     let arguments = [&["get", "127.0.0.1", &port, "--user", name, "--dir", dir][..], what].concat();
@@ -86,7 +89,7 @@ fn get(server: &Server, name: &str, place: &TempDir, what: &[&str]) -> Ended {
     Program::spawn(command).leave()
 }
 
-fn bytes(count: usize) -> Vec<u8> {
+pub(crate) fn bytes(count: usize) -> Vec<u8> {
     let mut dice = Dice(count as u64);
     (0..count).map(|_| dice.roll(256) as u8).collect()
 }

@@ -101,6 +101,13 @@ impl Program {
         Pid::from_child(&self.child)
     }
 
+    /// Halts the program: when this returns, none of its threads runs. `Signal::CONT` ends that.
+    pub(crate) fn halt(&self) {
+        self.signal(Signal::STOP);
+        let halted = retry_on_intr(|| waitpid(Some(self.pid()), WaitOptions::UNTRACED));
+        assert!(halted.expect("a child").is_some_and(|(_, status)| status.stopped()));
+    }
+
     /// Sends a signal to the program, which has not been waited for.
     pub(crate) fn signal(&self, signal: Signal) {
         // It may have ended by itself; then nobody gets the signal.
@@ -294,9 +301,7 @@ impl Server {
 
     /// Halts the server: when this returns, none of its threads runs. `Signal::CONT` ends that.
     pub(crate) fn halt(&self) {
-        self.signal(Signal::STOP);
-        let halted = retry_on_intr(|| waitpid(Some(self.pid()), WaitOptions::UNTRACED));
-        assert!(halted.expect("a child").is_some_and(|(_, status)| status.stopped()));
+        self.program.halt();
     }
 
     /// Stops the server as an operator does.

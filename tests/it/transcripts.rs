@@ -112,9 +112,11 @@ transcripts! {
         durable
         durable_unconfirmed
         files_register
+        files_register_part
         files_search
         files_search_hidden
         files_want
+        files_withdraw
         framed_addresses
         framed_addresses_of_lines
         framed_disk_fails

@@ -302,6 +302,9 @@ fn lines_of_our_client_of_any_words() {
         "HOLDERS a.bin",
         "HAVE a.bin 0 3 65535",
         "REGISTER a.bin 65536 18446744073709551615 00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF",
+        "REGISTER a.bin 1 7 00112233445566778899aabbccddeeff00112233445566778899AABBCCDDEEFF part",
+        "WITHDRAW",
+        "WITHDRAW a.bin",
         "CHUNK-HASH 64 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff \
          ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100",
     ];

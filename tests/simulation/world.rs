@@ -696,6 +696,8 @@ impl World {
             match effect {
                 mind::Effect::Connect => connects = true,
                 mind::Effect::Disconnect => self.hang_up(at),
+                // Like PORT, which says where others can dial: there are no files in this world.
+                mind::Effect::Send(line) if matches!(Say::parse(&line), Ok(Say::Withdraw(_))) => {}
                 mind::Effect::Send(line) => {
                     let id = program.conn;
                     if let Ok(Say::Typed { tag, line }) = Say::parse(&line)
@@ -736,6 +738,7 @@ impl World {
                 | mind::Effect::NobodyPresent
                 | mind::Effect::Member(..)
                 | mind::Effect::Partner(..) => {}
+                mind::Effect::RecallOffered(_) => self.tell_mind(at, mind::Event::Offered(Vec::new())),
                 // No other client can be dialled in this world.
                 mind::Effect::Listen
                 | mind::Effect::Dial(..)
@@ -743,7 +746,8 @@ impl World {
                 | mind::Effect::Proven(..)
                 | mind::Effect::HangUp(..)
                 | mind::Effect::Do(..)
-                | mind::Effect::Known(..) => {}
+                | mind::Effect::Known(..)
+                | mind::Effect::KeepOffered(..) => {}
                 mind::Effect::End(end) => {
                     program.ended = true;
                     if let Some(seen) = &mut self.seen {

@@ -96,6 +96,7 @@ impl State {
                 Order::Done(line) if line > 0 => self.put(Shown::Done(line)),
                 Order::Done(_) => {}
                 Order::Known(file) => self.effects.push(Effect::Known(file)),
+                Order::Remember(offered) => self.effects.push(Effect::KeepOffered(self.reader(), offered)),
             }
         }
     }

@@ -35,7 +35,7 @@ use peers::Peers;
 pub use peers::{ANNOUNCED_MAX, OTHER_FIRST_MAX, PROOF_MAX, PeerEvent, PeerId, REFUSED_EVERY, UNPROVEN_MAX};
 use private::Private;
 pub use private::{ALIVE_EVERY, Hindrance, PeerNotice, SESSIONS_MAX};
-use sharing::{Chore, Report, Sharing};
+use sharing::{Chore, Offered, Report, Sharing};
 use talk::Pending;
 pub use talk::{PENDING_MAX, TYPED_BYTES_MAX};
 
@@ -70,6 +70,8 @@ pub enum Event<'a> {
     Listening(Result<u16, String>),
     /// Something happened on a connection to another client.
     Peer(PeerId, PeerEvent),
+    /// What an earlier run has offered, as [`Effect::RecallOffered`] wanted to know.
+    Offered(Vec<Offered>),
     /// Something happened to a file, or on a connection for files.
     Files(sharing::Event),
     /// The time of [`State::deadline`] has come.
@@ -120,6 +122,11 @@ pub enum Effect {
     Do(Chore),
     /// Offer this file for completion.
     Known(FileName),
+    /// Look up which files of this folder this user of this store has offered:
+    /// [`Event::Offered`] follows.
+    RecallOffered(Reader),
+    /// Keep that he offers these.
+    KeepOffered(Reader, Vec<Offered>),
     /// Show what is left, then end the program.
     End(End),
 }
@@ -440,6 +447,7 @@ impl State {
                 self.show_peer(PeerNotice::NotListening(why));
             }
             Event::Peer(peer, event) => self.hear_peer(peer, event),
+            Event::Offered(offered) => self.hear_of_sharing(sharing::Event::Recalled(offered)),
             Event::Files(event) => self.hear_of_sharing(event),
             Event::Tick => self.tick(),
         }

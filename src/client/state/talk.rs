@@ -97,6 +97,9 @@ impl State {
             self.ask_again_for_private();
             let anew = self.told_in.replace(pass.session) != Some(pass.session);
             self.hear_of_sharing(sharing::Event::Arrived { anew });
+            if first {
+                self.effects.push(Effect::RecallOffered(self.reader()));
+            }
         }
         if is_back && (self.talk != Talk::default() || self.changes_session()) {
             // The session may be another one: its mode comes before the answer.

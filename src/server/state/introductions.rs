@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 
 use super::dialogue::shown;
 use super::roster::UserId;
+use super::tracker::Head;
 use super::{ConnId, State};
 use crate::wire::control::Say;
 use crate::wire::framed::Answer;
@@ -96,17 +97,20 @@ impl State {
     pub(super) fn hear_between_clients(&mut self, conn: ConnId, user: UserId, say: Say<'_>) {
         self.charge_line(conn);
         // What the program says for itself is no activity.
-        if !matches!(say, Say::Port(_) | Say::Holders(_)) {
+        if !matches!(say, Say::Port(_) | Say::Holders(_) | Say::Withdraw(_)) {
             self.touch(conn);
         }
         match say {
             Say::Port(port) => self.set_port(conn, user, port),
             Say::Dial { user: word, purpose } => self.dial(conn, user, word, purpose),
-            Say::Register { file, chunks, bytes, digest } => self.register(conn, user, file, chunks, bytes, digest),
+            Say::Register { file, chunks, bytes, digest, part } => {
+                self.register(conn, user, file, Head { chunks, bytes, digest }, part);
+            }
             Say::ChunkHash { first, hashes } => self.take_hashes(conn, user, first, hashes),
             Say::Want(file) => self.want(conn, user, file),
             Say::Holders(file) => self.holders(conn, user, file),
             Say::Have { file, chunks } => self.have(user, file, chunks),
+            Say::Withdraw(file) => self.withdraw(conn, user, file),
             _ => {}
         }
     }

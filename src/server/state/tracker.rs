@@ -2,7 +2,8 @@
 //! what is in them.
 //!
 //! A file stays known until the server stops, also when nobody has it any more; who goes offline
-//! is not listed, and is again when he returns. Nothing of this is on the disk.
+//! is not listed, and is again when he returns. Nothing of this is on the disk. Our client says
+//! what it has at every log-in, and withdraws what it has not.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -68,10 +69,10 @@ struct File {
 
 /// What two files of one name must agree in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Head {
-    chunks: u32,
-    bytes: u64,
-    digest: Digest,
+pub(super) struct Head {
+    pub(super) chunks: u32,
+    pub(super) bytes: u64,
+    pub(super) digest: Digest,
 }
 
 #[derive(Debug)]
@@ -94,6 +95,8 @@ pub(super) struct Manifest {
     file: FileName,
     head: Head,
     hashes: Vec<Digest>,
+    /// Who registers it has not all of it.
+    part: bool,
 }
 
 /// A list of holders that is being sent.
@@ -154,10 +157,11 @@ impl Tracker {
         }
     }
 
-    /// If the file is known: whether it is this one; then the user holds all of it.
-    fn join(&mut self, name: &FileName, head: Head, user: UserId, user_name: UserName) -> Option<bool> {
+    /// If the file is known: whether it is this one; then the user holds all of it, or will say
+    /// which part.
+    fn join(&mut self, name: &FileName, head: Head, user: UserId, user_name: UserName, part: bool) -> Option<bool> {
         let is_same = self.files.get(name.as_str())?.head == head;
-        if is_same {
+        if is_same && !part {
             self.hold(name.as_str(), user, user_name, None);
         }
         Some(is_same)
@@ -183,6 +187,20 @@ impl Tracker {
         self.cost = cost;
         file.holders.insert(user_name, after);
         self.holders.insert(user);
+    }
+
+    /// The user has nothing of this file any more, or of any.
+    fn let_go(&mut self, name: Option<&str>, user: UserId, user_name: &UserName) {
+        let mut is_left = false;
+        for (file, known) in &mut self.files {
+            if name.is_none_or(|name| name == file.as_str()) {
+                self.cost -= known.holders.remove(user_name).as_ref().map_or(0, Holding::cost);
+            }
+            is_left |= known.holders.contains_key(user_name);
+        }
+        if !is_left {
+            self.holders.remove(&user);
+        }
     }
 }
 
@@ -213,23 +231,23 @@ impl Listing {
 
 impl State {
     /// `REGISTER`: the head of a manifest. What the session had begun before is dropped.
-    pub(super) fn register(&mut self, conn: ConnId, user: UserId, word: &str, chunks: u32, bytes: u64, digest: Digest) {
+    pub(super) fn register(&mut self, conn: ConnId, user: UserId, word: &str, head: Head, part: bool) {
         self.drop_manifest(conn, user);
         let Some(file) = self.file_name(conn, word) else { return };
-        let head = Head { chunks, bytes, digest };
+        let chunks = head.chunks;
         if chunks == 0 {
             return self.refuse(conn, Refusal::BadManifest(file));
         }
         if chunks > CHUNKS_MAX {
             return self.refuse(conn, Refusal::TooManyChunks { max: CHUNKS_MAX });
         }
-        if let Some(same) = self.tracker.join(&file, head, user, self.roster[user].name.clone()) {
+        if let Some(same) = self.tracker.join(&file, head, user, self.roster[user].name.clone(), part) {
             return self.refuse(conn, Refusal::AlreadyRegistered { file, same });
         }
         match self.tracker.reserve(user, chunks) {
             Err(refusal) => self.refuse(conn, refusal),
             Ok(()) => {
-                let manifest = Manifest { file, head, hashes: Vec::new() };
+                let manifest = Manifest { file, head, hashes: Vec::new(), part };
                 if let Some(visit) = self.visit(conn) {
                     visit.manifest = Some(Box::new(manifest));
                 }
@@ -261,14 +279,17 @@ impl State {
     fn registered(&mut self, conn: ConnId, user: UserId, manifest: Manifest) {
         let user_name = self.roster[user].name.clone();
         // Somebody else may have been faster.
-        if let Some(same) = self.tracker.join(&manifest.file, manifest.head, user, user_name.clone()) {
+        let Manifest { part, head, .. } = manifest;
+        if let Some(same) = self.tracker.join(&manifest.file, head, user, user_name.clone(), part) {
             self.tracker.release(user, &manifest);
             return self.refuse(conn, Refusal::AlreadyRegistered { file: manifest.file, same });
         }
-        let Manifest { file, head, mut hashes } = manifest;
+        let Manifest { file, mut hashes, .. } = manifest;
         hashes.shrink_to_fit();
         self.tracker.files.insert(file.clone(), File { head, hashes, holders: BTreeMap::new() });
-        self.tracker.hold(file.as_str(), user, user_name, None);
+        if !part {
+            self.tracker.hold(file.as_str(), user, user_name, None);
+        }
         self.send(conn, Notice::Registered { file, chunks: head.chunks });
     }
 
@@ -285,6 +306,13 @@ impl State {
         let chunks: ChunkSet = numbers(words).collect();
         let name = self.roster[user].name.clone();
         self.tracker.hold(file, user, name, Some(&chunks));
+    }
+
+    /// `WITHDRAW`: of what a program says that it does not serve it, nobody shall ask it in vain.
+    pub(super) fn withdraw(&mut self, conn: ConnId, user: UserId, file: Option<&str>) {
+        self.charge_receivers(conn, self.tracker.files.len());
+        let name = self.roster[user].name.clone();
+        self.tracker.let_go(file, user, &name);
     }
 
     /// `searchFile <file>`

@@ -46,6 +46,13 @@ pub const DIAL_MAX: i64 = 15_000;
 /// How often the server is asked who holds what, in milliseconds.
 pub const LOOK_UP_EVERY: i64 = 10_000;
 
+/// When the server is back after an outage, the holders come back one by one: so long nobody is
+/// given up for missing in its list, in milliseconds. More than the pauses of a client that tries.
+pub const RETURN_MAX: i64 = 15_000;
+
+/// Meanwhile the server is asked so often, in milliseconds.
+pub const LOOK_UP_SOON: i64 = 1_000;
+
 /// A connection on which nothing is asked for is closed after so many milliseconds.
 pub const IDLE_MAX: i64 = 10_000;
 
@@ -227,6 +234,8 @@ struct Download {
     /// The server was asked for holders, and has not answered.
     looking: bool,
     looked: i64,
+    /// The end of [`RETURN_MAX`], if there was an outage.
+    returning: Option<i64>,
     /// A holder has failed since then.
     stale: bool,
     failures: BTreeMap<UserName, u8>,
@@ -301,7 +310,9 @@ impl Plan {
             Event::Refused(user) => self.refused(&user),
             Event::Closed(user, why) => self.closed(&user, why),
             Event::Back => {
-                self.downloads.values_mut().for_each(|download| (download.looking, download.stale) = (false, true))
+                for download in self.downloads.values_mut() {
+                    (download.looking, download.stale, download.returning) = (false, true, Some(now + RETURN_MAX));
+                }
             }
             Event::Tick => self.tick(),
         }
@@ -313,7 +324,7 @@ impl Plan {
     pub fn deadline(&self) -> Option<i64> {
         let peers = self.peers.values().filter_map(Peer::deadline);
         let looks = self.downloads.values().filter(|download| !download.looking);
-        peers.chain(looks.map(|download| download.looked + LOOK_UP_EVERY)).min()
+        peers.chain(looks.map(|download| download.looked + download.pause(self.now))).min()
     }
 
     fn begin(&mut self, manifest: Arc<Manifest>, wanted: ChunkSet, holders: Vec<(UserName, ChunkSet)>) {
@@ -326,6 +337,7 @@ impl Plan {
             cursor: 0,
             looking: false,
             looked: self.now,
+            returning: None,
             stale: false,
             failures: BTreeMap::new(),
             refused: BTreeMap::new(),
@@ -347,7 +359,10 @@ impl Plan {
         let mut dice = self.roll();
         let Some(download) = self.downloads.get_mut(file) else { return };
         (download.looking, download.looked, download.stale) = (false, self.now, false);
-        download.offers.clear();
+        // Whoever is connected serves, whether the server knows him again or not.
+        let is_connected = |user: &UserName| self.peers.get(user).is_some_and(|peer| peer.link == Link::Open);
+        let is_returning = download.is_returning(self.now);
+        download.offers.retain(|user, _| is_returning && is_connected(user));
         let all = ChunkSet::first(download.manifest.chunks());
         for (user, chunks) in holders {
             let is_out = download.failures.get(&user).is_some_and(|count| *count >= TRIES_MAX);
@@ -502,14 +517,18 @@ impl Plan {
     fn settle(&mut self) {
         self.give_out();
         for (file, download) in &mut self.downloads {
-            let is_due = download.stale || self.now >= download.looked + LOOK_UP_EVERY;
+            let is_due = download.stale || self.now >= download.looked + download.pause(self.now);
             if !download.looking && is_due && !download.wanted.is_empty() {
                 (download.looking, download.looked, download.stale) = (true, self.now, false);
                 self.orders.push(Order::LookUp(file.clone()));
             }
         }
-        let over: Vec<FileName> =
-            self.downloads.iter().filter(|(_, download)| download.is_over()).map(|(file, _)| file.clone()).collect();
+        let over: Vec<FileName> = self
+            .downloads
+            .iter()
+            .filter(|(_, download)| download.is_over(self.now))
+            .map(|(file, _)| file.clone())
+            .collect();
         for file in over {
             if let Some(download) = self.downloads.remove(&file) {
                 self.orders.push(Order::Ended(download.sum_up(file, self.now)));
@@ -566,9 +585,18 @@ impl Peer {
 
 impl Download {
     /// Whether all is there, or nobody is left who could give what is missing.
-    fn is_over(&self) -> bool {
-        let can_go_on = self.offers.values().any(|offer| offer.left > 0);
+    fn is_over(&self, now: i64) -> bool {
+        let can_go_on = self.is_returning(now) || self.offers.values().any(|offer| offer.left > 0);
         self.wanted.is_empty() || (self.taken.is_empty() && !can_go_on && !self.looking && !self.stale)
+    }
+
+    fn is_returning(&self, now: i64) -> bool {
+        self.returning.is_some_and(|until| now < until)
+    }
+
+    /// Between two questions to the server.
+    fn pause(&self, now: i64) -> i64 {
+        if self.is_returning(now) { LOOK_UP_SOON } else { LOOK_UP_EVERY }
     }
 
     fn sum_up(self, file: FileName, now: i64) -> Summary {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::{BAR_EVERY, Chore, Fetched, Order, Ours, Report, Sharing, Trouble};
+use super::{BAR_EVERY, Chore, Fetched, NO_LINE, Order, Ours, Report, Sharing, Trouble};
 use crate::client::state::download::{self, Manifest, Summary};
 use crate::wire::chunks::{ChunkSet, Digest, chunk};
 use crate::wire::control::Say;
@@ -13,7 +13,8 @@ use crate::wire::{Notice, Refusal};
 /// A download of which the manifest or the place on the disk is awaited.
 #[derive(Debug)]
 pub(super) struct Wanting {
-    line: u64,
+    /// The typed line; [`NO_LINE`] if what an earlier run has fetched is only looked for.
+    pub(super) line: u64,
     file: FileName,
     /// The chunks as they were typed.
     words: String,
@@ -28,7 +29,7 @@ pub(super) struct Wanting {
 /// A download that the plan is told of, and then the check of the whole.
 #[derive(Debug)]
 pub(super) struct Running {
-    line: u64,
+    pub(super) line: u64,
     began: i64,
     fetched: Fetched,
 }
@@ -50,7 +51,10 @@ impl Sharing {
     /// `download` was typed, as line number `line`, with numbers of chunks or with none for all.
     pub fn download(&mut self, now: i64, line: u64, file: &str, words: &str) -> VecDeque<Order> {
         self.now = now;
-        if let Some(file) = self.admit(line, file) {
+        let looked_for = FileName::parse(file).and_then(|file| self.wanting.get_mut(&file));
+        if let Some(wanting) = looked_for.filter(|wanting| wanting.line == NO_LINE) {
+            (wanting.line, wanting.words) = (line, words.to_owned());
+        } else if let Some(file) = self.admit(line, file) {
             self.want(line, file, words);
         }
         self.take()
@@ -68,6 +72,11 @@ impl Sharing {
             });
             return self.done(line);
         }
+        self.ask_manifest(line, file, words);
+    }
+
+    /// Asks the server what a file consists of.
+    pub(super) fn ask_manifest(&mut self, line: u64, file: FileName, words: &str) {
         if self.online {
             self.orders.push_back(Order::Say(Say::Want(file.as_str()).spell()));
         }
@@ -115,12 +124,21 @@ impl Sharing {
     pub(super) fn hear_end(&mut self, file: &FileName) {
         let Some(wanting) = self.wanting.get_mut(file).filter(|wanting| !wanting.is_complete) else { return };
         match wanting.head {
+            // Of what another file has left under this name, nothing is to be had.
+            Some((chunks, bytes, digest))
+                if wanting.line == NO_LINE
+                    && self.again.get(file).is_none_or(|known| !known.is(chunks, bytes, digest)) =>
+            {
+                self.end_wanting(file);
+            }
             Some((chunks, bytes, digest)) if chunks > 0 && wanting.hashes.len() == chunks as usize => {
                 wanting.is_complete = true;
+                let is_typed = wanting.line != NO_LINE;
                 let hashes = std::mem::take(&mut wanting.hashes);
                 let manifest = Manifest { file: file.clone(), bytes, digest, hashes };
                 let manifest = Arc::new(manifest);
-                self.chore(Chore::Open(Arc::clone(&manifest)));
+                let place = Arc::clone(&manifest);
+                self.chore(if is_typed { Chore::Open(place) } else { Chore::Find(place) });
                 // Nothing is there yet, but from here on the manifest is known.
                 self.ours.insert(file.clone(), Ours { manifest, have: ChunkSet::default() });
             }
@@ -134,8 +152,10 @@ impl Sharing {
 
     /// The server does not know the file.
     pub(super) fn unknown(&mut self, file: &FileName, notice: &Notice) -> Option<()> {
-        if self.wanting.get(file).is_some_and(|wanting| !wanting.is_complete) {
-            self.orders.push_back(Order::Tell(notice.clone()));
+        if let Some(wanting) = self.wanting.get(file).filter(|wanting| !wanting.is_complete) {
+            if wanting.line != NO_LINE {
+                self.orders.push_back(Order::Tell(notice.clone()));
+            }
             self.end_wanting(file);
             return Some(());
         }
@@ -148,22 +168,20 @@ impl Sharing {
         if let Some(wanting) = self.wanting.remove(file) {
             self.done(wanting.line);
         }
+        self.checked(file);
     }
 
     pub(super) fn opened(&mut self, file: &FileName, opened: Result<ChunkSet, Trouble>) {
         let have = match opened {
             Ok(have) => have,
-            Err(trouble) => {
-                self.ours.remove(file);
-                self.chore(Chore::Forget(file.clone()));
-                self.show(Report::Failed(file.clone(), trouble));
-                return self.end_wanting(file);
-            }
+            Err(trouble) => return self.not_opened(file, trouble),
         };
         let Some(wanting) = self.wanting.remove(file) else { return };
         let Some(ours) = self.ours.get_mut(file) else { return };
         ours.have = have.clone();
         let manifest = Arc::clone(&ours.manifest);
+        self.withdrawn.remove(file);
+        self.remember(&manifest, false);
         if !have.is_empty() {
             self.unsaid.insert(file.clone(), have.clone());
         }
@@ -173,7 +191,7 @@ impl Sharing {
         self.running.insert(file.clone(), Running { line: wanting.line, began: self.now, fetched });
         if is_whole {
             // All that is missing is its name.
-        } else if wanted.is_empty() {
+        } else if wanted.is_empty() || wanting.line == NO_LINE {
             self.chore(Chore::Leave(file.clone()));
             if let Some(running) = self.running.remove(file) {
                 self.done(running.line);
@@ -182,6 +200,27 @@ impl Sharing {
             let holders = wanting.holders.into_iter().collect();
             self.plan_on(download::Event::Begin { manifest, wanted, holders });
         }
+        if !have.is_empty() {
+            self.found(file);
+        }
+        self.checked(file);
+    }
+
+    fn not_opened(&mut self, file: &FileName, trouble: Trouble) {
+        let is_typed = self.wanting.get(file).is_some_and(|wanting| wanting.line != NO_LINE);
+        match trouble {
+            // It was looked for, and typed meanwhile.
+            Trouble::NoSuchFile if is_typed => {
+                let manifest = self.ours.get(file).map(|ours| Arc::clone(&ours.manifest));
+                return manifest.into_iter().for_each(|manifest| self.chore(Chore::Open(manifest)));
+            }
+            Trouble::HaveAll if !is_typed => self.check_whole(file),
+            trouble if is_typed => self.show(Report::Failed(file.clone(), trouble)),
+            trouble => self.lose(file, trouble),
+        }
+        self.ours.remove(file);
+        self.chore(Chore::Forget(file.clone()));
+        self.end_wanting(file);
     }
 
     /// What was asked for and is missing. What is there or cannot be is told.
@@ -237,12 +276,18 @@ impl Sharing {
         let Some(mut running) = self.running.remove(file) else { return };
         running.fetched.millis = self.now - running.began;
         match finished {
-            Ok(digest) => self.show(Report::Here(running.fetched, digest)),
+            Ok(digest) => {
+                if let Some(manifest) = self.ours.get(file).map(|ours| Arc::clone(&ours.manifest)) {
+                    self.remember(&manifest, true);
+                }
+                self.show(Report::Here(running.fetched, digest));
+            }
             Err(trouble) => {
                 self.plan_on(download::Event::Abandon(file.clone()));
                 if trouble == Trouble::WrongDigest {
                     self.ours.remove(file);
                     self.chore(Chore::Forget(file.clone()));
+                    self.forget(file);
                 }
                 self.show(Report::Failed(file.clone(), trouble));
             }

@@ -3,16 +3,18 @@
 //! A file is registered by reading it, then telling the server its hashes. A download asks for
 //! the manifest, opens the place for the file, follows the [`Plan`], and ends with a file that has
 //! the hash of the whole, or with a list of what is missing. Every chunk that has come is announced
-//! and given to others from then on.
+//! and given to others from then on, and by later runs.
 
+mod again;
 mod fetch;
 mod register;
 mod report;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+pub use again::{OFFERED_MAX, Offered};
 pub use report::{Fetched, Report, Size, Trouble};
 
 use super::PeerId;
@@ -21,6 +23,7 @@ use crate::wire::chunks::{CHUNKS_PER_LINE_MAX, ChunkSet, Digest};
 use crate::wire::control::Say;
 use crate::wire::name::{FileName, UserName};
 use crate::wire::{Notice, Purpose, Refusal, Ticket};
+use again::{Again, NO_LINE};
 use fetch::{Running, Wanting};
 use register::Registering;
 
@@ -38,7 +41,11 @@ const BAR_EVERY: i64 = 100;
 pub enum Event {
     /// Answers [`Chore::Read`].
     Read(FileName, Result<Arc<Manifest>, Trouble>),
-    /// Answers [`Chore::Open`]: which chunks are there and right.
+    /// What an earlier run has offered.
+    Recalled(Vec<Offered>),
+    /// A file of this client is not what it was when it was read.
+    Spoiled(FileName),
+    /// Answers [`Chore::Open`] and [`Chore::Find`]: which chunks are there and right.
     Opened(FileName, Result<ChunkSet, Trouble>),
     /// A file of which the last chunk was kept is whole, right, on the disk, and has its name; or
     /// it cannot get so far.
@@ -87,6 +94,8 @@ pub enum Order {
     Done(u64),
     /// Offer the name of this file for completion.
     Known(FileName),
+    /// Keep for later runs what is offered.
+    Remember(Vec<Offered>),
 }
 
 /// Work on files and their connections.
@@ -100,6 +109,8 @@ pub enum Chore {
     Discard(FileName),
     /// Open the place for a file that is fetched, and share what is there of it.
     Open(Arc<Manifest>),
+    /// The same, if something of it is there already.
+    Find(Arc<Manifest>),
     /// A chunk is right: share it. After the last one follows [`Event::Finished`].
     Keep(FileName, u32),
     /// No more chunks of it will come; what is there stays shared.
@@ -144,6 +155,11 @@ pub struct Sharing {
     /// Chunks that the server was not told of, and when it was told last.
     unsaid: BTreeMap<FileName, ChunkSet>,
     announced: i64,
+    again: Again,
+    /// Files of this run that are not offered any more.
+    withdrawn: BTreeSet<FileName>,
+    /// The server has been told that this is another program than before.
+    begun: bool,
 }
 
 /// A file that this client shares.
@@ -160,7 +176,8 @@ impl Ours {
 }
 
 impl Sharing {
-    /// Nothing is shared yet; `seed` is for the plan. With `bar`, [`Report::Moved`] is told.
+    /// Nothing is shared yet; `seed` is for the plan. With `bar` it is for one download alone:
+    /// [`Report::Moved`] is told, and nothing of earlier runs is offered.
     pub fn new(seed: u64, bar: bool) -> Self {
         Self {
             now: 0,
@@ -178,12 +195,16 @@ impl Sharing {
             routes: BTreeMap::new(),
             unsaid: BTreeMap::new(),
             announced: i64::MIN / 2,
+            again: Again::default(),
+            withdrawn: BTreeSet::new(),
+            begun: false,
         }
     }
 
     /// Whether something that was typed is still being done.
     pub fn is_busy(&self) -> bool {
-        self.is_registering() || !self.wanting.is_empty() || !self.running.is_empty()
+        let is_typed = |wanting: &Wanting| wanting.line != NO_LINE;
+        self.is_registering() || self.wanting.values().any(is_typed) || !self.running.is_empty()
     }
 
     /// Whether a file that was typed is being registered.
@@ -196,6 +217,8 @@ impl Sharing {
         self.now = now;
         match event {
             Event::Read(file, read) => self.has_read(&file, read),
+            Event::Recalled(offered) => self.recall(offered),
+            Event::Spoiled(file) => self.spoiled(&file),
             Event::Opened(file, opened) => self.opened(&file, opened),
             Event::Finished(file, finished) => self.finished(&file, finished),
             Event::NotWritten(file, trouble) => self.not_written(&file, trouble),
@@ -248,7 +271,7 @@ impl Sharing {
 
     /// When [`Event::Tick`] is due.
     pub fn deadline(&self) -> Option<i64> {
-        let announce = (self.online && !self.unsaid.is_empty()).then_some(self.announced + ANNOUNCE_EVERY);
+        let announce = self.can_announce().then_some(self.announced + ANNOUNCE_EVERY);
         self.plan.deadline().into_iter().chain(announce).min()
     }
 
@@ -317,6 +340,7 @@ impl Sharing {
     /// Back at the server: what has no answer is asked again, what it may not know is told.
     fn arrive(&mut self, anew: bool) {
         self.online = true;
+        self.begin();
         for wanting in self.wanting.values_mut() {
             if let Some(say) = wanting.ask_again() {
                 self.orders.push_back(Order::Say(say));
@@ -334,22 +358,22 @@ impl Sharing {
         self.plan_on(download::Event::Back);
     }
 
-    /// After a log-in the server may be another one: it is told what is here.
+    /// After a log-in the server may be another one: it is told what is here. A part is described
+    /// too, for nobody else may be there who knows what it is a part of.
     fn announce_all(&mut self) {
-        let quiet = |file: &FileName| !self.registering.contains_key(file) && !self.running.contains_key(file);
-        let whole: Vec<FileName> = self
-            .ours
-            .iter()
-            .filter(|(file, ours)| ours.is_whole() && quiet(file))
-            .map(|(file, _)| file.clone())
+        let is_new = |file: &FileName| !self.registering.contains_key(file);
+        let offered = self.ours.iter().filter(|(file, ours)| !ours.have.is_empty() && is_new(file));
+        let again: Vec<Registering> = offered
+            .map(|(file, ours)| {
+                let part = !ours.is_whole() || self.running.contains_key(file);
+                Registering::again(Arc::clone(&ours.manifest), part)
+            })
             .collect();
-        for file in whole {
-            let manifest = self.ours.get(&file).map(|ours| Arc::clone(&ours.manifest));
-            self.registering.insert(file.clone(), Registering { line: None, manifest });
+        for registering in again {
+            let Some(file) = registering.manifest.as_ref().map(|manifest| manifest.file.clone()) else { continue };
+            self.registering.insert(file.clone(), registering);
             self.say_manifest(&file);
         }
-        let parts = self.ours.iter().filter(|(_, ours)| !ours.is_whole() && !ours.have.is_empty());
-        self.unsaid.extend(parts.map(|(file, ours)| (file.clone(), ours.have.clone())));
     }
 
     /// Tells the server of the chunks that have come: of the first at once, of those that follow
@@ -360,12 +384,21 @@ impl Sharing {
         }
     }
 
+    /// Whether something can be said: not of a file that the server is just being told of.
+    fn can_announce(&self) -> bool {
+        self.online && self.unsaid.keys().any(|file| !self.registering.contains_key(file))
+    }
+
     fn announce_now(&mut self) {
-        if !self.online || self.unsaid.is_empty() {
+        if !self.can_announce() {
             return;
         }
         self.announced = self.now;
-        for (file, chunks) in std::mem::take(&mut self.unsaid) {
+        let unsaid = std::mem::take(&mut self.unsaid);
+        let (later, now) = unsaid.into_iter().partition(|(file, _)| self.registering.contains_key(file));
+        self.unsaid = later;
+        let now: BTreeMap<FileName, ChunkSet> = now;
+        for (file, chunks) in now {
             let chunks: Vec<String> = chunks.iter().map(|chunk| chunk.to_string()).collect();
             for some in chunks.chunks(CHUNKS_PER_LINE_MAX) {
                 let say = Say::Have { file: file.as_str(), chunks: &some.join(" ") };
@@ -436,7 +469,8 @@ impl Sharing {
     }
 
     fn under_way(&self) -> usize {
-        self.wanting.len() + self.running.len() + self.registering.values().filter(|it| it.line.is_some()).count()
+        let wanting = self.wanting.values().filter(|wanting| wanting.line != NO_LINE).count();
+        wanting + self.running.len() + self.registering.values().filter(|it| it.line.is_some()).count()
     }
 
     /// Refuses a name that no file can have, one that is under way, and too many at once.
@@ -453,7 +487,7 @@ impl Sharing {
     }
 
     fn is_under_way(&self, file: &FileName) -> bool {
-        self.registering.contains_key(file)
+        self.registering.get(file).is_some_and(|registering| !registering.part)
             || self.wanting.contains_key(file)
             || self.running.contains_key(file)
             || self.plan.contains(file)

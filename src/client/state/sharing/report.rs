@@ -7,6 +7,9 @@ use crate::client::state::download::{Progress, Why};
 use crate::wire::chunks::{ChunkSet, Digest};
 use crate::wire::name::{FileName, UserName};
 
+/// Files that are named when they are offered again; of more it is said how many they are.
+const NAMED_MAX: usize = 5;
+
 /// Why a file of this client cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
@@ -16,6 +19,8 @@ pub enum Trouble {
     NotPlain,
     /// It has changed while it was read.
     Changed,
+    /// It is not what it was when it was registered.
+    Differs,
     /// Another client is fetching it into the same folder.
     InUse,
     /// It is there already, byte for byte.
@@ -42,6 +47,10 @@ pub enum Trouble {
 pub enum Report {
     /// A file cannot be registered or fetched.
     Failed(FileName, Trouble),
+    /// What earlier runs have offered is offered again.
+    Again(Vec<FileName>),
+    /// A file is not offered any more.
+    Withdrawn(FileName, Trouble),
     /// It is being registered or fetched already.
     UnderWay(FileName),
     /// So many are under way; another has to wait.
@@ -94,6 +103,7 @@ impl Trouble {
             Self::NoSuchFile => "no-such-file",
             Self::NotPlain => "not-plain",
             Self::Changed => "changed",
+            Self::Differs => "differs",
             Self::InUse => "in-use",
             Self::HaveAll => "have-all",
             Self::Taken => "taken",
@@ -112,6 +122,7 @@ impl fmt::Display for Trouble {
             Self::NoSuchFile => f.write_str("no such file"),
             Self::NotPlain => f.write_str("not a plain file"),
             Self::Changed => f.write_str("the file changed while it was read"),
+            Self::Differs => f.write_str("it has changed"),
             Self::InUse => f.write_str("another client is fetching it into this folder"),
             Self::HaveAll => f.write_str("you already have it"),
             Self::Taken => f.write_str("another file of that name is there, and stays as it is"),
@@ -128,6 +139,15 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Failed(file, trouble) => write!(f, "Error. {file}: {trouble}"),
+            Self::Again(files) => {
+                f.write_str("Offered again: ")?;
+                list(f, files.iter().take(NAMED_MAX))?;
+                match files.len().saturating_sub(NAMED_MAX) {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
+            }
+            Self::Withdrawn(file, trouble) => write!(f, "{file} is no longer offered: {trouble}"),
             Self::UnderWay(file) => write!(f, "Error. {file}: it is under way already"),
             Self::TooMany(max) => write!(f, "Error. {max} files are under way, wait for one of them"),
             Self::HaveChunks(file, chunks) => write!(f, "{file}: {}: you already have {}", Named(chunks), it(chunks)),
@@ -261,6 +281,9 @@ mod tests {
         };
         for (report, line) in [
             (Report::Failed(file.clone(), Trouble::NoSuchFile), "Error. a.bin: no such file"),
+            (Report::Again(vec![file.clone(), file.clone()]), "Offered again: a.bin, a.bin"),
+            (Report::Again(vec![file.clone(); 7]), "Offered again: a.bin, a.bin, a.bin, a.bin, a.bin and 2 more"),
+            (Report::Withdrawn(file.clone(), Trouble::Differs), "a.bin is no longer offered: it has changed"),
             (Report::HaveChunks(file.clone(), gaps.clone()), "a.bin: chunk 3: you already have it"),
             (Report::Progress(progress), "a.bin: 40 %, 2.00 MiB/s, 3.2 s left, from hans, luke"),
             (Report::Gaps(file, gaps), "Error. a.bin: chunk 3: no online holder"),
