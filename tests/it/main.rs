@@ -19,6 +19,7 @@ mod disk;
 mod download_plan;
 mod files;
 mod files_again;
+mod files_faults;
 mod framed;
 mod framed_crowds;
 mod framed_mind;
