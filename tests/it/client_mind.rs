@@ -458,6 +458,16 @@ transcripts! {
     end_of_pipe
     ends_after_log_in
     ends_before_log_in
+    files_again
+    files_again_get
+    files_again_typed
+    files_at_once
+    files_download
+    files_holders_fail
+    files_outage
+    files_outage_other
+    files_register
+    files_resume
     groups
     input_ends_before_log_in
     leave
