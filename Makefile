@@ -3,13 +3,17 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: all server client run test bench abuse powercut torture help clean toolchain
+.PHONY: all server client run test bench download abuse powercut torture help clean toolchain
 .DEFAULT_GOAL := all
 
 PORT ?= 4000
 BLOCK ?= 60
 TIMEOUT ?= 120
 SEEDS ?= 1000000
+MIB ?= 1024
+CHUNKS ?= 64
+ROUNDS ?= 5
+FOLDER ?= /tmp
 
 all: server client ## build ./server and ./client
 
@@ -42,6 +46,13 @@ torture: toolchain ## 800 times kill -9 under load, and SEEDS=1000000 seeds of t
 
 bench: toolchain ## measure against the least that a relay can do: a table, and target/bench/chinwag.svg
 	@cargo bench --locked --quiet --bench chat -- $(BENCH)
+
+download: toolchain ## a download of MIB=1024 in CHUNKS=64 next to nc in turns: ROUNDS=5 FOLDER=/tmp
+	@command -v nc >/dev/null || { echo "error: nc is missing; on Debian: apt install netcat-openbsd"; exit 1; }
+	@echo '| round | nc | nc, synced | download |'; echo '|---|---|---|---|'
+	@CHINWAG_DOWNLOAD_MIB=$(MIB) CHINWAG_DOWNLOAD_CHUNKS=$(CHUNKS) CHINWAG_DOWNLOAD_ROUNDS=$(ROUNDS) \
+		CHINWAG_DOWNLOAD_FOLDER=$(FOLDER) cargo test --release --locked --quiet --test it a_download_beside_netcat -- \
+		--nocapture | grep --text --line-buffered -e '^|' -e '^skipped' -e panicked -e '^test result'
 
 abuse: toolchain ## what clients that misbehave cost the others, measured: about 4 minutes
 	@echo '| case | figure | bound | met |'; echo '|---|---|---|---|'

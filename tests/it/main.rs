@@ -17,6 +17,7 @@ mod damage;
 mod dice;
 mod disk;
 mod download_plan;
+mod download_speed;
 mod files;
 mod files_again;
 mod files_faults;
