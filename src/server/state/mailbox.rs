@@ -459,7 +459,8 @@ impl State {
         }
         self.give_back_receipts(user, &mut unconfirmed);
         for (from, stored, letter) in unconfirmed.letters(&self.roster) {
-            let road = if unconfirmed.is_doubtful(letter.number) { Road::Again } else { road };
+            let is_doubtful = unconfirmed.is_doubtful(letter.number);
+            let road = if is_doubtful { Road::Again } else { road };
             let letter = Letter { road, ..letter };
             let bytes = letter.text.as_str().len();
             let is_held = matches!(stored, Stored::Yes | Stored::ReadElsewhere);
@@ -488,7 +489,12 @@ impl State {
                     self.keep_again(user, letter, bytes, Stored::No);
                 }
                 None if !is_held => self.keep_again(user, letter, bytes, stored),
-                None if stored == Stored::Yes && letter.number > self.roster[user].mailbox.confirmed => {
+                // Who is here reads it again, with the mark.
+                session
+                    if stored == Stored::Yes
+                        && letter.number > self.roster[user].mailbox.confirmed
+                        && (session.is_none() || is_doubtful) =>
+                {
                     self.roster[user].mailbox.forget(1, bytes);
                     self.keep_again(user, letter, bytes, stored);
                 }
