@@ -24,7 +24,6 @@ mod files_faults;
 mod framed;
 mod framed_crowds;
 mod framed_mind;
-mod framed_worlds;
 mod guard;
 mod handshake;
 mod limits;

@@ -18,10 +18,15 @@
 //! a from 192.0.2.7      the client connects from there; it sends nothing yet
 //! 1> login yoda wise    the framed client `1` logs in; a third word is where it says it listens
 //! 1> message hans hi    what its user types; `heartbeat`, or `frame ...` as it is on the wire
+//! 1> try yoda wise      the first half of a log-in, on a connection that stays
+//! 1> listen             the second half; a second word is where it says it listens
+//! 1> old heartbeat      a request with the token before the last one it has got
+//! 1> as hans heartbeat  a request in another name
 //! 1= OKAY               an answer on the connection of the request (checked)
 //! 1< [yoda]: hi         a push that it got (checked)
 //! 1 refuses, 1 resets   pushes to it fail, or are written and then reset
 //! 1 hangs, 1 listens    pushes to it stay under way; it takes them again
+//! 1 vanishes            connections to it do not come about
 //! 1 moves               it listens on another port from its next log-in on
 //! +5s, +20ms            time passes
 //! disk fails, disk works
@@ -70,6 +75,7 @@ pub(crate) enum Ear {
     Refuses,
     Resets,
     Hangs,
+    Vanishes,
 }
 
 /// Seen instead of an answer when a dialect has no words for a line; then nothing is expected.
@@ -262,7 +268,7 @@ impl Play {
         self.scenes.iter().any(|scene| scene.act.actor().is_some_and(|name| name.is_ascii_uppercase()))
     }
 
-    /// Whether a framed client acts, which takes the stage without a world.
+    /// Whether a framed client acts, which no stage with sockets can.
     pub(crate) fn has_framed(&self) -> bool {
         self.scenes.iter().any(|scene| scene.act.actor().is_some_and(|name| name.is_ascii_digit()))
     }
@@ -359,6 +365,7 @@ fn act(line: &str) -> Option<Act> {
         " refuses" => Some(Act::Ear(name, Ear::Refuses)),
         " resets" => Some(Act::Ear(name, Ear::Resets)),
         " hangs" => Some(Act::Ear(name, Ear::Hangs)),
+        " vanishes" => Some(Act::Ear(name, Ear::Vanishes)),
         " moves" => Some(Act::Moves(name)),
         " cut" => Some(Act::Cut(name)),
         " stalls" => Some(Act::Stall(name)),

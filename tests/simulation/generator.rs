@@ -7,11 +7,14 @@ use chinwag::wire::{self, Mode};
 use crate::dice::Dice;
 use chinwag::server::state::MAILBOX_MESSAGES_MAX;
 
-use crate::play::{ACCOUNTS, Act, Disk, Setup};
+use crate::play::{ACCOUNTS, Act, Disk, Ear, Setup};
 use crate::world::World;
 
 /// Bare connections, our client in a pipe, our client with a person.
 const SEATS: [char; 7] = ['a', 'b', 'c', 'd', 'A', 'B', 'N'];
+
+/// Framed clients; a seed has some of them, or none.
+pub(crate) const FRAMED: [char; 3] = ['1', '2', '3'];
 
 /// Users who act; the last of the accounts only looks odd.
 const USERS: usize = 5;
@@ -62,24 +65,30 @@ pub(crate) fn setup(random: &mut Random) -> Setup {
 /// Chooses acts one by one, looking at the world.
 pub(crate) struct Generator {
     random: Random,
+    seats: Vec<char>,
     texts: u32,
     /// Acts that are due: the rest of a burst.
     due: Vec<Act>,
 }
 
 impl Generator {
-    pub(crate) fn new(random: Random) -> Self {
-        Self { random, texts: 0, due: Vec::new() }
+    pub(crate) fn new(mut random: Random) -> Self {
+        let framed = random.below(FRAMED.len() + 1);
+        let seats = SEATS.into_iter().chain(FRAMED.into_iter().take(framed)).collect();
+        Self { random, seats, texts: 0, due: Vec::new() }
     }
 
     pub(crate) fn next(&mut self, world: &World) -> Act {
         if let Some(act) = self.due.pop() {
             return act;
         }
-        let seat = self.random.pick(&SEATS);
+        let seat = self.random.0.pick(self.seats.len());
+        let seat = self.seats[seat];
         match self.random.below(1000) {
             0..4 => Act::Crash,
             4..60 => self.disk(world.disk()),
+            155..235 => self.pass(world),
+            _ if seat.is_ascii_digit() => self.framed(world, seat),
             60..85 => Act::Cut(seat),
             85..95 => Act::Dead(self.random.pick(&SEATS[4..])),
             95..100 => Act::Killed(seat),
@@ -87,7 +96,6 @@ impl Generator {
             110..120 => Act::Stall(seat),
             120..140 => Act::Sleep(seat),
             140..155 => Act::Drain(seat),
-            155..235 => self.pass(world),
             235..237 => self.burst(world, seat),
             237..247 if seat.is_ascii_lowercase() && world.conn_of(seat).is_none() => {
                 Act::From(seat, self.random.pick(&SOURCES).parse().expect("an address"))
@@ -127,6 +135,71 @@ impl Generator {
             }
         }
         Act::Pass(1)
+    }
+
+    // Framed clients.
+
+    fn framed(&mut self, world: &World, seat: char) -> Act {
+        let listens = world.framed.ear(seat) == Ear::Listens;
+        match self.random.below(100) {
+            0..40 if !listens => Act::Ear(seat, Ear::Listens),
+            0..8 => {
+                let ears = [Ear::Hangs, Ear::Hangs, Ear::Hangs, Ear::Resets, Ear::Refuses, Ear::Vanishes];
+                Act::Ear(seat, self.random.pick(&ears))
+            }
+            8..10 => Act::Moves(seat),
+            10..12 => Act::Cut(seat),
+            12 => Act::From(seat, self.random.pick(&SOURCES).parse().expect("an address")),
+            _ => Act::Send(seat, self.framed_line(world, seat)),
+        }
+    }
+
+    fn framed_line(&mut self, world: &World, seat: char) -> String {
+        if world.framed.is_entering(seat) && self.random.percent(60) {
+            return if self.random.percent(85) { "listen" } else { "listen localhost" }.to_owned();
+        }
+        let is_in = world.framed.pass(seat).is_some_and(|(user, token)| world.model.let_in(user, token).is_some());
+        match self.random.below(100) {
+            0..3 => format!("old {}", self.request()),
+            3..5 => format!("as {} {}", self.user(), self.request()),
+            5 => self.random.pick(&["frame ONL", "frame XYZ|yoda|1|", "frame MSG|yoda|1|hans", "frame LIN"]).to_owned(),
+            6..8 => format!("try {}", self.name_and_password(seat)),
+            8..12 => format!("login {}", self.name_and_password(seat)),
+            12..60 if !is_in => format!("login {}", self.name_and_password(seat)),
+            60..62 if !is_in => format!("login {} example.org", self.name_and_password(seat)),
+            62..64 if !is_in => format!("login {} 192.0.2.7", self.name_and_password(seat)),
+            64..80 if !is_in => format!("try {}", self.name_and_password(seat)),
+            _ => self.request(),
+        }
+    }
+
+    fn name_and_password(&mut self, seat: char) -> String {
+        let own = usize::from(seat as u8 - b'1') % USERS;
+        let at = if self.random.percent(70) { own } else { self.random.below(USERS) };
+        let (name, password) = ACCOUNTS[at];
+        match self.random.below(12) {
+            0 => "nobody wrong".to_owned(),
+            1 | 2 => format!("{name} wrong"),
+            _ => format!("{name} {password}"),
+        }
+    }
+
+    fn request(&mut self) -> String {
+        let (user, text) = (self.user(), self.text());
+        match self.random.below(100) {
+            0..44 => format!("message {user} {text}"),
+            44..50 => format!("broadcast {text}"),
+            50..53 => format!("block {user}"),
+            53..56 => format!("unblock {user}"),
+            56..59 => "whoelse".to_owned(),
+            59..62 => format!("getaddress {user}"),
+            62..66 => format!("allow {user}"),
+            66 => format!("deny {user}"),
+            67 => format!("message nobody {text}"),
+            68 => "logout".to_owned(),
+            69 => format!("getaddress {user}"),
+            _ => "heartbeat".to_owned(),
+        }
     }
 
     fn user(&mut self) -> &'static str {
@@ -302,9 +375,12 @@ impl Generator {
 pub(crate) fn epilogue() -> Vec<Act> {
     let mut acts = vec![Act::Disk(Disk::Works)];
     acts.extend(SEATS.map(Act::Drain));
+    acts.extend(FRAMED.map(|seat| Act::Ear(seat, Ear::Listens)));
+    acts.push(Act::Pass(5_000));
     // Our clients come back, dead links are noticed, what the disk refused is tried again.
     acts.push(Act::Pass(45_000));
     acts.extend(SEATS.map(Act::EndOfInput));
+    acts.extend(FRAMED.map(|seat| Act::Send(seat, "logout".to_owned())));
     acts.extend(SEATS[4..].iter().copied().map(Act::Killed));
     acts.push(Act::Pass(45_000));
     // Groups are as they were, and what was seen meanwhile is told.

@@ -20,6 +20,7 @@ use chinwag::wire::{Mode, Notice};
 
 use crate::disk::Store;
 use crate::faults::{Fault, Mind, Server};
+use crate::framed::Framed;
 use crate::model::{Behind, Model};
 use crate::play::{ACCOUNTS, Act, Disk, Setup, Stage, describe};
 
@@ -54,6 +55,7 @@ pub(crate) struct World {
     conns: Vec<Conn>,
     last_conn: u64,
     programs: Vec<Program>,
+    pub(crate) framed: Framed,
     /// The state folder of our client, one for all.
     shown: Vec<(mind::Reader, u64)>,
     accounts: Vec<(UserName, String)>,
@@ -146,6 +148,7 @@ impl World {
             conns: Vec::new(),
             last_conn: 0,
             programs: Vec::new(),
+            framed: Framed::default(),
             shown: Vec::new(),
             accounts: accounts.to_vec(),
             first_token: 0,
@@ -197,7 +200,12 @@ impl World {
         match act {
             Act::Send(seat, line) if seat.is_ascii_uppercase() => self.type_in(*seat, Some(line.clone())),
             Act::EndOfInput(seat) if seat.is_ascii_uppercase() => self.type_in(*seat, None),
-            Act::Ear(..) | Act::Moves(_) => unreachable!("a play with framed clients is played elsewhere"),
+            Act::Send(seat, line) if seat.is_ascii_digit() => self.type_framed(*seat, line),
+            Act::EndOfInput(seat) if seat.is_ascii_digit() => self.type_framed(*seat, "logout"),
+            Act::Cut(seat) if seat.is_ascii_digit() => self.hang_up_exchange(*seat),
+            Act::From(seat, peer) if seat.is_ascii_digit() => self.call_from(*seat, *peer),
+            Act::Ear(seat, ear) => self.set_ear(*seat, *ear),
+            Act::Moves(seat) => self.move_framed(*seat),
             Act::From(seat, peer) => drop(self.open_from(*seat, *peer)),
             Act::Send(seat, line) => self.say(*seat, Some(line.clone())),
             Act::EndOfInput(seat) => self.say(*seat, None),
@@ -224,26 +232,38 @@ impl World {
         for conn in self.conns.iter().filter(|conn| !busy && conn.reads && conn.dead_since.is_none()) {
             self.model.all_is_shown(conn.id);
         }
+        for id in self.framed.idle().into_iter().filter(|_| !busy) {
+            self.model.all_is_shown(id);
+        }
         for program in self.programs.iter().filter(|program| !busy && !program.ended && program.typed.is_empty()) {
             let reads = self.conns.iter().any(|conn| Some(conn.id) == program.conn && conn.reads);
             if reads && program.conn.is_some_and(|conn| self.model.is_online(conn)) && program.done < program.lines {
                 self.model.fail(format!("{} has no answer to its line {}", program.seat, program.lines));
             }
         }
-        if self.model.is_stopping() && !busy && self.conns.is_empty() && !self.server.is_settled() {
+        if self.model.is_stopping()
+            && !busy
+            && self.conns.is_empty()
+            && self.framed.is_empty()
+            && !self.server.is_settled()
+        {
             self.model.fail("everybody has gone, and the server does not stop".to_owned());
         }
     }
 
     // The network.
 
+    pub(crate) fn next_conn(&mut self) -> ConnId {
+        self.last_conn += 1;
+        ConnId(self.last_conn)
+    }
+
     fn open(&mut self, seat: char) -> ConnId {
         self.open_from(seat, IpAddr::V4(Ipv4Addr::LOCALHOST))
     }
 
     fn open_from(&mut self, seat: char, peer: IpAddr) -> ConnId {
-        self.last_conn += 1;
-        let id = ConnId(self.last_conn);
+        let id = self.next_conn();
         self.conns.push(Conn {
             id,
             seat: Some(seat),
@@ -326,7 +346,7 @@ impl World {
 
     // The hub.
 
-    fn tell(&mut self, event: Event<'_>) {
+    pub(crate) fn tell(&mut self, event: Event<'_>) {
         self.model.learn(self.now, &event);
         let mut effects = std::mem::take(&mut self.effects);
         self.server.handle(self.now, event, &mut effects);
@@ -351,11 +371,10 @@ impl World {
                 }
             }
             Effect::Store(record) => self.job.records.push(record),
-            Effect::Hold(id) => {
-                if let Some(conn) = self.conn(id) {
-                    conn.held.push_back(None);
-                }
-            }
+            Effect::Hold(id) => match self.conn(id) {
+                Some(conn) => conn.held.push_back(None),
+                None => self.hold_post(id),
+            },
             Effect::Release(id, answer) => self.release(id, answer),
             Effect::Fetch { conn, user, after } => self.job.fetches.push((conn, user, after)),
             Effect::Enroll { conn, user, password } => self.job.enrolments.push((conn, user, password)),
@@ -364,16 +383,20 @@ impl World {
                     conn.is_ours = true;
                 }
             }
-            Effect::Answer(..) | Effect::Listen(..) => unreachable!("there are no framed clients here"),
+            Effect::Answer(id, answer) => self.answer_framed(id, answer),
+            Effect::Listen(id, address) => self.open_post(id, address),
             Effect::Pause(id) => self.pause(id, true),
             Effect::Resume(id) => self.pause(id, false),
             Effect::Close { conn: id, .. } => {
                 let limit = self.now.elapsed + FLUSH_MILLIS_MAX;
                 self.moves += 1;
                 self.model.closes(id);
-                if let Some(conn) = self.conn(id) {
-                    conn.closing = Some(limit);
-                    conn.input.clear();
+                match self.conn(id) {
+                    Some(conn) => {
+                        conn.closing = Some(limit);
+                        conn.input.clear();
+                    }
+                    None => self.close_post(id),
                 }
             }
         }
@@ -389,12 +412,12 @@ impl World {
         match self.conn(id) {
             Some(conn) if !conn.held.is_empty() => conn.held.push_back(Some(notice)),
             Some(_) => self.write(id, notice),
-            None => {}
+            None => drop(self.post(id, &notice)),
         }
     }
 
     fn release(&mut self, id: ConnId, answer: Option<Notice>) {
-        let Some(conn) = self.conn(id) else { return };
+        let Some(conn) = self.conn(id) else { return self.release_post(id, answer) };
         if conn.held.pop_front() != Some(None) {
             return self.model.fail("an answer has no place".to_owned());
         }
@@ -445,12 +468,13 @@ impl World {
                 }
             } else if let Some(at) = self.conns.iter().position(|conn| conn.reads && !conn.unread.is_empty()) {
                 self.read(at);
-            } else if !self.end_batch() {
+            } else if !self.finish_push() && !self.end_batch() {
                 break;
             }
         }
         let conns = &self.conns;
-        let is_slow = |id| conns.iter().any(|conn| conn.id == id && conn.is_slow());
+        let framed = &self.framed;
+        let is_slow = |id| framed.is_slow(id) || conns.iter().any(|conn| conn.id == id && conn.is_slow());
         self.model.rest(matches!(self.disk, Disk::Waits | Disk::Mute), is_slow);
     }
 
@@ -458,6 +482,7 @@ impl World {
     /// its job and connections close. Whether anything moves.
     fn end_batch(&mut self) -> bool {
         let before = self.moves;
+        self.send_posts();
         let conns = &self.conns;
         self.model.flushed(self.now, |id| {
             let conn = conns.iter().find(|conn| conn.id == id)?;
@@ -580,6 +605,7 @@ impl World {
         }
         self.server = Server::new(self.fault, rules(&self.setup), accounts, remembered, self.now, self.first_token);
         self.conns.clear();
+        self.framed.crash();
         for at in 0..self.programs.len() {
             if let Some(id) = self.programs[at].conn {
                 self.lose_link(id);
@@ -611,17 +637,38 @@ impl World {
             while let Some(conn) = self.conns.iter().find(|conn| conn.limit().is_some_and(|at| at <= now)) {
                 self.end(conn.id, Parting::Cut);
             }
+            self.give_up_posts();
             self.settle();
         }
         self.advance(end);
     }
 
-    fn deadline(&self) -> Option<i64> {
+    fn deadline(&mut self) -> Option<i64> {
         let programs =
             self.programs.iter().filter(|program| !program.ended).filter_map(|program| program.mind.deadline());
         let limits = self.conns.iter().filter_map(Conn::limit);
-        let minds = [self.server.deadline(), self.model.deadline()];
+        let minds = [self.server.deadline(), self.model.deadline(), self.framed.deadline()];
         minds.into_iter().flatten().chain(programs).chain(limits).min()
+    }
+
+    /// Somebody was sent something, or something ended.
+    pub(crate) fn moved(&mut self) {
+        self.moves += 1;
+    }
+
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.seen.is_some()
+    }
+
+    pub(crate) fn speller(&self) -> &Speller {
+        &self.speller
+    }
+
+    /// A line of a transcript, if one is wanted.
+    pub(crate) fn see(&mut self, seat: char, line: String) {
+        if let Some(seen) = &mut self.seen {
+            seen.lines.push((seat, line));
+        }
     }
 
     fn advance(&mut self, elapsed: i64) {

@@ -205,7 +205,7 @@ impl Pure {
         }
         let Some((number, text)) = post.under_way.clone() else { return false };
         let outcome = match ear {
-            Ear::Hangs => return false,
+            Ear::Hangs | Ear::Vanishes => return false,
             Ear::Listens => Outcome::Delivered,
             Ear::Resets => Outcome::Doubtful,
             Ear::Refuses => Outcome::Failed,

@@ -85,6 +85,11 @@ impl Model {
                 return self.refuse(id, Refusal::Usage(command));
             }
         };
+        self.request(now, id, user, request, tag);
+    }
+
+    /// What somebody asks for, by a line or in a frame.
+    pub(super) fn request(&mut self, now: Moment, id: ConnId, user: UserId, request: Request<'_>, tag: Option<Tag>) {
         self.users[user].active = now.elapsed;
         match request {
             Request::Message { to, text } => self.message(now, id, user, to, text, tag),
@@ -265,6 +270,9 @@ impl Model {
             (_, false) => Notice::Unblocked(name),
         };
         set(&mut self.users[by].blocks, whom, blocked);
+        if blocked {
+            self.distrust(by, whom);
+        }
         let outcome = self.outcome();
         self.facts.push(Fact::Block { by, whom, blocked, outcome });
         let answer = Some(answer);

@@ -5,7 +5,9 @@ use chinwag::wire::name::UserName;
 use chinwag::wire::time::Moment;
 use chinwag::wire::{Notice, Tag};
 
+use super::addresses::Addresses;
 use super::groups::Changed;
+use super::login::Failures;
 use super::reach::Rule;
 use super::receipts::Waiting;
 use super::texts::text;
@@ -31,6 +33,11 @@ pub(super) enum Fact {
     },
     /// A text that netcat had perhaps not got is back.
     Back {
+        to: UserId,
+        number: u64,
+    },
+    /// A text that was not pushed waits in the mailbox.
+    Kept {
         to: UserId,
         number: u64,
     },
@@ -65,6 +72,11 @@ impl Model {
                 &Fact::Tokens(user, tokens) => self.users[user].stored.tokens = tokens,
                 &Fact::Block { by, whom, blocked, .. } => set(&mut self.users[by].stored.blocks, whom, blocked),
                 &Fact::Text { to, number, .. } => {
+                    if let Some(text) = text(&mut self.users[to], number) {
+                        text.is_stored = true;
+                    }
+                }
+                &Fact::Kept { to, number } => {
                     if let Some(text) = text(&mut self.users[to], number) {
                         text.is_stored = true;
                     }
@@ -118,7 +130,7 @@ impl Model {
                     self.tell_change(&changed);
                 }
                 Fact::Came(..) | Fact::Went(..) | Fact::Heartbeat(_) | Fact::Tokens(..) => {}
-                Fact::Back { .. } | Fact::Receipts { .. } => {}
+                Fact::Back { .. } | Fact::Kept { .. } | Fact::Receipts { .. } => {}
             }
         }
         self.groundless.clear();
@@ -150,6 +162,10 @@ impl Model {
                     self.outcomes[changed.outcome] = Outcome::Failed;
                     self.reach(Rule::GroupRefused);
                 }
+                Fact::Kept { to, number } => {
+                    self.unreturned.push((to, number));
+                    self.reach(Rule::ReturnRefused);
+                }
                 Fact::Receipts { to, by, perhaps, .. } => {
                     let is_sure = self.unkept.contains(&(to, by, false));
                     self.unkept.retain(|other| (other.0, other.1) != (to, by));
@@ -180,11 +196,14 @@ impl Model {
             text.may_be_lost |= text.is_adrift;
         }
         self.first_of_run = first_of_run;
+        self.crash_framed();
         self.sessions.clear();
         self.facts.clear();
         self.at_store.clear();
         self.groundless.clear();
         self.unkept.clear();
+        self.unreturned.clear();
+        self.addresses = Addresses::default();
         (self.stopping, self.retry_due) = (false, false);
         self.next_heartbeat = now.elapsed + HEARTBEAT;
         self.groups = self.stored_groups.clone();
@@ -199,7 +218,7 @@ impl Model {
             if std::mem::take(&mut stored.online) {
                 stored.seen = stored.seen.max(Some(self.stored_heartbeat));
             }
-            (user.conn, user.misses, user.locked_until) = (None, 0, i64::MIN);
+            (user.conn, user.failures) = (None, Failures::default());
             (user.blocks, user.tokens) = (stored.blocks.clone(), stored.tokens);
             user.waiting.clone_from(&stored.waiting);
             user.seen = stored.seen.map(|wall| Moment { elapsed: now.elapsed - (now.wall - wall).max(0), wall });
@@ -231,7 +250,7 @@ impl Model {
                 if !tags.iter().any(|line| is_this(&line)) {
                     // The same line would be carried out again.
                     text.tag = None;
-                    if text.is_stored && text.written.is_none() {
+                    if text.is_stored && !text.is_returned && text.written.is_none() {
                         self.fail(format!("the disk does not know the line {tag:?} that has stored a text"));
                     }
                 }

@@ -18,6 +18,48 @@ use super::{
 };
 use crate::disk::STORE;
 
+/// Wrong passwords in a row for one name, in whatever dialect.
+#[derive(Debug, Clone)]
+pub(super) struct Failures {
+    misses: u8,
+    pub(super) locked_until: i64,
+}
+
+/// What a password has come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Verdict {
+    Right,
+    /// So many tries are left.
+    Wrong(u8),
+    JustLocked,
+    /// For so many milliseconds more.
+    Locked(i64),
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Self { misses: 0, locked_until: i64::MIN }
+    }
+}
+
+impl Failures {
+    pub(super) fn judge(&mut self, is_right: bool, block: i64, now: i64) -> Verdict {
+        let left = self.locked_until.saturating_sub(now);
+        if left > 0 {
+            return Verdict::Locked(left);
+        }
+        self.misses = if is_right { 0 } else { self.misses + 1 };
+        if is_right {
+            return Verdict::Right;
+        }
+        if self.misses < TRIES {
+            return Verdict::Wrong(TRIES - self.misses);
+        }
+        (self.misses, self.locked_until) = (0, now + block);
+        Verdict::JustLocked
+    }
+}
+
 impl Model {
     pub(super) fn open(&mut self, now: Moment, id: ConnId, peer: IpAddr) {
         let limit = now.elapsed + LOGIN_MILLIS_MAX.min(self.timeout);
@@ -60,7 +102,10 @@ impl Model {
         let mut ids: Vec<ConnId> = self.sessions.iter().filter(due).map(|session| session.id).collect();
         ids.sort_unstable();
         for id in ids {
-            if self.is_online(id) {
+            if self.is_framed(id) {
+                self.reach(Rule::FellSilent);
+                self.part(now, id, Some(Notice::FellSilent { seconds: 30 }));
+            } else if self.is_online(id) {
                 self.part(now, id, Some(Notice::TimedOut { seconds: self.timeout / 1000 }));
             } else {
                 self.turn_out(now, id, Notice::LoginTimedOut);
@@ -75,6 +120,7 @@ impl Model {
                 self.last_retry = now.elapsed;
             }
             self.keep_again();
+            self.return_again();
         }
     }
 
@@ -84,9 +130,10 @@ impl Model {
         (!self.is_off).then(|| limits.chain([self.next_heartbeat]).min()).flatten()
     }
 
-    fn limit(&self, session: &Session) -> Option<i64> {
+    pub(super) fn limit(&self, session: &Session) -> Option<i64> {
         match session.stage {
             Stage::Name { .. } | Stage::Password(_) => Some(session.limit),
+            Stage::Online(_) if session.post.is_some() => session.post.map(|post| post.limit()),
             Stage::Online(user) => Some(self.users[user].active + self.timeout),
             Stage::Gone(_) => None,
         }
@@ -155,27 +202,22 @@ impl Model {
     }
 
     fn password(&mut self, now: Moment, id: ConnId, user: UserId, password: &str) {
-        let account = &mut self.users[user];
-        let left = account.locked_until.saturating_sub(now.elapsed);
+        let (account, block) = (&mut self.users[user], self.block);
         if password.is_empty() {
             return self.ask_password(id, user);
         }
-        if left > 0 {
-            let seconds = left / 1000 + i64::from(left % 1000 > 0);
-            return self.part(now, id, Some(Notice::StillLocked { seconds }));
-        }
-        if password != account.password {
-            account.misses += 1;
-            if account.misses < TRIES {
-                let tries = TRIES - account.misses;
+        match account.failures.judge(password == account.password, block, now.elapsed) {
+            Verdict::Right => {}
+            Verdict::Locked(left) => {
+                let seconds = left / 1000 + i64::from(left % 1000 > 0);
+                return self.part(now, id, Some(Notice::StillLocked { seconds }));
+            }
+            Verdict::JustLocked => return self.part(now, id, Some(Notice::JustLocked { seconds: block / 1000 })),
+            Verdict::Wrong(tries) => {
                 self.say(id, Notice::WrongPassword { tries });
                 return self.ask_password(id, user);
             }
-            account.misses = 0;
-            account.locked_until = now.elapsed + self.block;
-            return self.part(now, id, Some(Notice::JustLocked { seconds: self.block / 1000 }));
         }
-        account.misses = 0;
         if account.conn.is_some() {
             let (user, idle) = (account.name.clone(), now.elapsed - account.active);
             return self.part(now, id, Some(Notice::AlreadyOnline { user, idle }));
@@ -209,23 +251,25 @@ impl Model {
 
     /// Somebody comes online.
     fn arrive(&mut self, now: Moment, id: ConnId, user: UserId, used: Option<u128>) {
-        let account = &mut self.users[user];
-        (account.conn, account.since, account.active) = (Some(id), now, now.elapsed);
-        (account.misses, account.locked_until) = (0, i64::MIN);
-        self.facts.push(Fact::Came(user, now.wall));
+        self.come_online(now, id, user);
         let shown = self.session(id).map_or(0, |session| session.shown);
         self.welcome(id, user, used, (Talk::default(), shown));
         self.witness(user, &Notice::Arrived(self.name(user)));
     }
 
+    pub(super) fn come_online(&mut self, now: Moment, id: ConnId, user: UserId) {
+        let account = &mut self.users[user];
+        (account.conn, account.since, account.active) = (Some(id), now, now.elapsed);
+        account.failures = Failures::default();
+        self.facts.push(Fact::Came(user, now.wall));
+    }
+
     /// A visit begins, or moves to this connection with how it talks and what had been shown before
     /// it began.
-    fn welcome(&mut self, id: ConnId, user: UserId, used: Option<u128>, (talk, shown): (Talk, u64)) {
-        let Some(session) = self.session_mut(id) else { return };
-        let mode = talk.mode();
-        (session.stage, session.used) = (Stage::Online(user), used);
-        (session.talk, session.shown_at_first) = (talk, shown);
-        let is_ours = session.is_ours;
+    fn welcome(&mut self, id: ConnId, user: UserId, used: Option<u128>, visit: (Talk, u64)) {
+        let mode = visit.0.mode();
+        self.begin_visit(id, user, used, visit);
+        let is_ours = self.session(id).is_some_and(|session| session.is_ours);
         self.expect(id, Expected::Welcome(user));
         if mode != Mode::Command {
             self.reach(Rule::ModeTakenOver);
@@ -237,18 +281,29 @@ impl Model {
         }
     }
 
-    /// Somebody goes, in whatever way.
-    fn depart(&mut self, now: Moment, user: UserId) {
+    pub(super) fn begin_visit(&mut self, id: ConnId, user: UserId, used: Option<u128>, (talk, shown): (Talk, u64)) {
+        let Some(session) = self.session_mut(id) else { return };
+        (session.stage, session.used) = (Stage::Online(user), used);
+        (session.talk, session.shown_at_first) = (talk, shown);
+    }
+
+    pub(super) fn go_offline(&mut self, now: Moment, user: UserId) {
         let account = &mut self.users[user];
         (account.conn, account.seen) = (None, Some(now));
         self.facts.push(Fact::Went(user, now.wall));
+        self.forget_requests(user);
+    }
+
+    /// Somebody goes, in whatever way.
+    fn depart(&mut self, now: Moment, user: UserId) {
+        self.go_offline(now, user);
         if !self.stopping {
             self.witness(user, &Notice::Left(self.name(user)));
         }
     }
 
     /// Who comes or goes is told to all others but those whom he blocks.
-    fn witness(&mut self, mover: UserId, notice: &Notice) {
+    pub(super) fn witness(&mut self, mover: UserId, notice: &Notice) {
         for other in 0..self.users.len() {
             if let Some(id) = self.users[other].conn
                 && other != mover
@@ -275,10 +330,12 @@ impl Model {
             Stage::Name { .. } | Stage::Password(_) => None,
         };
         (session.stage, session.must_close, session.left) = (Stage::Gone(user), true, now.elapsed);
-        let is_ours = session.is_ours;
+        let (is_ours, is_framed) = (session.is_ours, session.post.is_some());
         if let Some(user) = user {
             self.depart(now, user);
-            if is_ours {
+            if is_framed {
+                // What is on its way may still arrive.
+            } else if is_ours {
                 self.drop_receipts(user, id);
                 self.free(user, id, false, false);
             } else {
@@ -310,6 +367,7 @@ impl Model {
             }
             self.drop_receipts(user, id);
             match (parting, session.is_ours) {
+                _ if session.post.is_some() => self.return_unpushed(user, id),
                 // Who takes too long to read has confirmed nothing, nor does the disk forget.
                 (Parting::Clean, false) if is_late || self.retry_due => {}
                 (_, true) => self.free(user, id, false, false),
@@ -323,7 +381,8 @@ impl Model {
                     for text in &mut self.users[user].texts {
                         if text.written == Some((id, false)) {
                             (text.is_confirmed, text.may_repeat) = (true, false);
-                            text.is_forgotten = !text.is_renumbered;
+                            // Who is replaced does not wait for the disk.
+                            text.is_forgotten = !text.is_renumbered && !session.is_replaced;
                         }
                     }
                 }

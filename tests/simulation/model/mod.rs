@@ -12,8 +12,10 @@
 //! `modes.rs`, who is in a group and hears of it in `groups.rs`, what the disk holds in `facts.rs`.
 //! `reach.rs` counts which rules a seed has come to.
 
+mod addresses;
 mod commands;
 mod facts;
+mod framed;
 mod groups;
 mod login;
 mod modes;
@@ -22,7 +24,7 @@ mod receipts;
 mod texts;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use chinwag::server::ids::ConnId;
 use chinwag::server::state::{Event, MAILBOX_MESSAGES_MAX};
@@ -31,9 +33,12 @@ use chinwag::wire::time::Moment;
 use chinwag::wire::{Ago, Notice, Refusal, Tag, line};
 
 use crate::play::Setup;
+use addresses::Addresses;
 use commands::Choice;
 use facts::Fact;
+use framed::{Desk, Post};
 use groups::Book;
+use login::Failures;
 use modes::{Belief, Talk};
 pub(crate) use reach::{RULES, Reached};
 pub(crate) use receipts::Behind;
@@ -80,6 +85,11 @@ pub(crate) struct Model {
     /// Receipts that the disk refused to keep or forget: whose, from whom, and whether it is only
     /// perhaps so.
     unkept: Vec<(UserId, UserId, bool)>,
+    /// Texts that it refused to take back: whose.
+    unreturned: Vec<(UserId, u64)>,
+    /// Framed clients between their requests, and who may know where they listen.
+    desk: Desk,
+    addresses: Addresses,
     next_heartbeat: i64,
     stored_heartbeat: i64,
     /// Tags of sessions below this are of an earlier run of the server.
@@ -107,8 +117,7 @@ struct User {
     active: i64,
     /// The last moment online, of one who is away.
     seen: Option<Moment>,
-    misses: u8,
-    locked_until: i64,
+    failures: Failures,
     /// Whom this user blocks.
     blocks: Vec<UserId>,
     tokens: Tokens,
@@ -194,6 +203,10 @@ struct Session {
     ring: VecDeque<u64>,
     /// The token that let it in.
     used: Option<u128>,
+    /// It is a framed one.
+    post: Option<Post>,
+    /// A framed log-in has replaced it.
+    is_replaced: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +230,8 @@ enum Expected {
     Waiting,
     /// What this reader has seen meanwhile.
     Meanwhile(Told),
+    /// Where a user listens.
+    Address(UserId, SocketAddr),
     /// A broadcast: from whom, what.
     Broadcast(UserId, Box<str>),
 }
@@ -230,8 +245,7 @@ impl Model {
             since: Moment { elapsed: 0, wall: 0 },
             active: 0,
             seen: None,
-            misses: 0,
-            locked_until: i64::MIN,
+            failures: Failures::default(),
             blocks: Vec::new(),
             tokens: Tokens::default(),
             lines: Vec::new(),
@@ -257,6 +271,9 @@ impl Model {
             choice: None,
             seen: Vec::new(),
             unkept: Vec::new(),
+            unreturned: Vec::new(),
+            desk: Desk::default(),
+            addresses: Addresses::default(),
             next_heartbeat: HEARTBEAT,
             stored_heartbeat: 0,
             first_of_run: 0,
@@ -305,8 +322,8 @@ impl Model {
 
     /// How long until this user is silent for too long, or free to log in again.
     pub(crate) fn spans(&self, now: i64) -> impl Iterator<Item = i64> {
-        let online = self.users.iter().filter(|user| user.conn.is_some()).map(move |user| user.active + self.timeout);
-        let locked = self.users.iter().map(|user| user.locked_until);
+        let online = self.sessions.iter().filter_map(|session| self.limit(session));
+        let locked = self.users.iter().map(|user| user.failures.locked_until);
         online.chain(locked).filter(move |&at| at > now).map(move |at| at - now)
     }
 
@@ -376,9 +393,12 @@ impl Model {
             }
             Event::Mail(id, Some(page)) => self.read_before(*id, page),
             Event::Overlong(_) | Event::Overrun(_) => self.fail("the simulation keeps to the limits".to_owned()),
-            Event::Stalled(_) | Event::Drained(_) | Event::Flushed | Event::Tick => {}
+            Event::Drained(id) => self.all_pushed(*id),
+            Event::Stalled(_) | Event::Flushed | Event::Tick => {}
             Event::Committed(_) | Event::StoreFailed(_) | Event::Mail(..) | Event::Enrolled(..) => {}
-            Event::Asked(..) | Event::Hung(_) | Event::Pushed { .. } => self.fail("nobody is framed here".to_owned()),
+            Event::Asked(id, peer, ask) => self.asked(now, *id, *peer, *ask),
+            Event::Hung(id) => self.hung(*id),
+            Event::Pushed { conn, number, outcome } => self.pushed(now, *conn, *number, *outcome),
         }
     }
 
@@ -443,6 +463,10 @@ impl Model {
                 let told = told.clone();
                 self.hear_meanwhile(id, &told, notice)?
             }
+            Expected::Address(of, due) => match notice {
+                Notice::Address { user, at, .. } => *user == self.users[*of].name && at == due,
+                _ => false,
+            },
             Expected::Broadcast(from, text) => match notice {
                 Notice::Said(letter) => letter.from == self.users[*from].name && letter.text.as_str() == &**text,
                 _ => false,
@@ -478,7 +502,9 @@ impl Model {
             match missing {
                 Some(missing) => Some(format!("connection {id} waits for {missing:?}")),
                 None if session.must_close => Some(format!("connection {id} is not closed")),
-                None if session.pings > 0 && !session.ponged => Some(format!("connection {id} waits for a pong")),
+                None if session.pings > 0 && !session.ponged && !self.waits_for_another(session) => {
+                    Some(format!("connection {id} waits for a pong"))
+                }
                 None => self.untold(session),
             }
         });
@@ -511,6 +537,8 @@ impl Session {
             is_void: false,
             ring: VecDeque::new(),
             used: None,
+            post: None,
+            is_replaced: false,
         }
     }
 

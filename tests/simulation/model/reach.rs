@@ -62,12 +62,27 @@ rules! {
     MeanwhileBack: "a receipt that was told to a link which then broke waits again",
     MeanwhileRefused: "the disk refuses to keep or forget a receipt",
     LineKnown: "a line that comes again after a crash is known by its stored text",
+    FramedReplaced: "a framed log-in replaces a framed session",
+    LineReplaced: "a framed log-in replaces a line session",
+    LogInHungUp: "a framed log-in breaks off before it is complete",
+    StrangerCounted: "a framed log-in with a name that does not exist",
+    FramedLocked: "a framed log-in while the name is locked",
+    ForeignAddress: "a framed client says that it listens where it does not call from",
+    DeadToken: "a request with a token that is dead",
+    FellSilent: "a framed user gives no sign of life for too long",
+    PushFailed: "a push fails and logs its user out",
+    PushDoubtful: "a text is pushed without a proper end",
+    PushedAgain: "a text that was pushed without a proper end arrives with its mark",
+    ReturnedToMailbox: "texts that were not pushed wait in the mailbox",
+    ReturnedToNext: "texts that were not pushed come to the next session",
+    ReturnRefused: "the disk refuses to take back what was not pushed",
+    AddressGiven: "a framed user learns where another listens",
     OtherSource: "the pool of those who wait to log in is full, and another source is busier",
 }
 
 /// The rules a seed has come to.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Reached(u64);
+pub(crate) struct Reached(u128);
 
 impl Reached {
     pub(crate) fn has(self, rule: Rule) -> bool {

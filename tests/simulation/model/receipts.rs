@@ -66,12 +66,12 @@ impl Waiting {
         self.by
     }
 
-    pub(super) fn is(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-
     pub(super) fn is_certain(&self) -> bool {
         self.certain
+    }
+
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.number == other.number
     }
 
     /// The same; no longer certain, unless it stays so.
@@ -150,7 +150,7 @@ impl Model {
         }
     }
 
-    fn is_seen(&mut self, reader: UserId, number: u64, certain: bool) {
+    pub(super) fn is_seen(&mut self, reader: UserId, number: u64, certain: bool) {
         let Some(text) = text(&mut self.users[reader], number) else { return };
         let certain = certain && !std::mem::replace(&mut text.is_seen, true);
         self.seen.push(Seen { from: text.from, reader, sent: text.sent, delivered: false, certain });
@@ -366,7 +366,7 @@ impl Model {
         self.forget_told(user, &told);
     }
 
-    fn forget_told(&mut self, user: UserId, told: &Told) {
+    pub(super) fn forget_told(&mut self, user: UserId, told: &Told) {
         self.users[user].waiting.retain(|text| !told.texts.iter().any(|other| other.number == text.number));
         self.keep_receipts(user, told.by, false);
         self.reach(Rule::MeanwhileForgotten);
@@ -378,7 +378,7 @@ impl Model {
             let session = &mut self.sessions[at];
             let Stage::Gone(Some(user)) = session.stage else { continue };
             let is_in_time = now.elapsed - session.left < CONFIRM_MILLIS_MAX;
-            if session.told.is_empty() || session.is_ours || session.is_void || !is_in_time {
+            if session.post.is_some() || session.told.is_empty() || session.is_ours || session.is_void || !is_in_time {
                 continue;
             }
             if behind(session.id).is_none_or(|behind| behind.full) {

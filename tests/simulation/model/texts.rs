@@ -45,6 +45,8 @@ pub(super) struct Text {
     /// The reader has it for good, and the disk knows.
     pub(super) is_confirmed: bool,
     pub(super) is_forgotten: bool,
+    /// A push of it has failed, so it waits under no line of our client.
+    pub(super) is_returned: bool,
     /// It is on the disk.
     pub(super) is_stored: bool,
     /// It may be lost: a crash took it, or 64 newer ones count for it.
@@ -95,6 +97,7 @@ impl Text {
             is_double: false,
             is_confirmed: false,
             is_forgotten: false,
+            is_returned: false,
             is_stored: false,
             may_be_lost: false,
             is_adrift: false,
@@ -188,7 +191,8 @@ impl Model {
         }
         let is_owed = |text: &Text| {
             let is_comparable = text.meant_for.is_none_or(|meant| meant == id);
-            is_comparable && text.written.is_none() && !text.is_refused && !text.may_be_lost
+            // Our client need not get again what it has shown.
+            is_comparable && text.shown.is_none() && text.written.is_none() && !text.is_refused && !text.may_be_lost
         };
         let why = if text.is_refused {
             "which was refused"
@@ -214,6 +218,9 @@ impl Model {
         text.is_double |= is_double;
         text.is_renumbered |= text.id > 0 && text.id != letter.number;
         (text.id, text.written, text.may_repeat) = (letter.number, Some((id, is_ours)), is_late && is_ours);
+        if self.is_framed(id) {
+            return;
+        }
         self.await_receipts(user, number, id, is_ours);
         if let Some(session) = self.session_mut(id).filter(|session| !session.is_ours) {
             session.ring.push_back(number);
@@ -245,7 +252,7 @@ impl Model {
 
     /// The user of this connection has nothing left to wait for.
     pub(crate) fn all_is_shown(&mut self, id: ConnId) {
-        let Some(user) = self.user_of(id).filter(|_| !self.retry_due) else { return };
+        let Some(user) = self.user_of(id).filter(|user| !self.retry_due && !self.is_departing(*user)) else { return };
         // An older connection of this user may still take what was written to it.
         let is_elsewhere = |text: &Text| {
             let conn = text.written.map(|(conn, _)| conn).or(text.meant_for);
