@@ -1,10 +1,13 @@
 //! Faults that can be planted between the two minds, the store and the world: what goes in or
 //! comes out is altered. The product has none of this; a test says that each is found.
 
+use std::net::IpAddr;
+
 use chinwag::client::state as mind;
 use chinwag::server::ids::ConnId;
-use chinwag::server::state::{Change, Effect, Event, Parting, Record, Remembered, Rules, State};
+use chinwag::server::state::{Ask, Change, Effect, Event, Outcome, Parting, Record, Remembered, Rules, State};
 use chinwag::wire::control::Say;
+use chinwag::wire::framed::{self, Answer, Asked};
 use chinwag::wire::name::UserName;
 use chinwag::wire::time::Moment;
 use chinwag::wire::{Letter, News, Notice, Refusal, Road, Scope, Tag};
@@ -88,6 +91,23 @@ faults! {
     GeneralNotStored: "a general text is stored for nobody",
     ModeUntold: "a session that moves to a new link does not tell its mode",
     ModeNotRestored: "our client does not lead a new session back to its mode",
+    // Framed users.
+    PushCalledDone: "a push that failed is reported as done",
+    PushedTextLost: "a text whose push has failed does not wait",
+    PushesSwapped: "two texts to a framed client change places",
+    DoubtUnmarked: "a text that was pushed without a proper end is not marked when it comes again",
+    PushUnconfirmed: "a text whose push has arrived comes again",
+    PushedNotForgotten: "what a framed client has got is not deleted from the disk",
+    OldTokenAccepted: "a token opens the next session too",
+    HeartbeatIgnored: "a heartbeat is no sign of life",
+    SilenceTwice: "everybody hears twice that a framed user is gone",
+    StrangerBetrayed: "a framed log-in with a name that does not exist is not counted",
+    FramedMissForgotten: "a wrong password in a frame does not count",
+    ForeignTaken: "a framed client may say that it listens somewhere else",
+    MoveTold: "others hear of a log-in that replaces a session",
+    ReplacedUntold: "a session that is replaced is not told",
+    AddressUntold: "who may know where a framed user listens does not hear that it has changed",
+    AskedTwice: "somebody is asked twice for his address",
     // The store.
     BatchLost: "a batch is reported and not written",
     RefusedKept: "a batch is refused and written all the same",
@@ -120,6 +140,11 @@ pub(crate) struct Server {
     welcomed: Vec<ConnId>,
     /// Who blocks whom.
     blocks: Vec<(UserName, UserName)>,
+    /// Framed sessions, and the log-ins that begin them.
+    framed: Vec<ConnId>,
+    entering: Vec<(ConnId, UserName)>,
+    /// What framed clients were given, the newest last.
+    given: Vec<(UserName, u128)>,
 }
 
 /// Added to the number of a line that comes again.
@@ -160,6 +185,9 @@ impl Server {
             tags: Vec::new(),
             welcomed: Vec::new(),
             blocks: remembered_blocks,
+            framed: Vec::new(),
+            entering: Vec::new(),
+            given: Vec::new(),
         }
     }
 
@@ -177,6 +205,11 @@ impl Server {
         match &event {
             Event::Opened(id, _) => self.lobby.push(*id),
             Event::Closed(id, _) => self.forget(*id),
+            Event::Asked(id, _, Ask::LogIn { name, .. }) => {
+                let name = str::from_utf8(name).ok().and_then(|name| UserName::parse(name).ok());
+                self.entering.retain(|(other, _)| other != id);
+                self.entering.extend(name.map(|name| (*id, name)));
+            }
             Event::Stalled(id) => self.stalled.push(*id),
             Event::Drained(id) => {
                 self.stalled.retain(|other| other != id);
@@ -185,9 +218,17 @@ impl Server {
             _ => {}
         }
         let resumes = matches!(&event, Event::Line(_, line) if line.starts_with(b"RESUME "));
+        let (is_push, is_listen) =
+            (matches!(&event, Event::Pushed { .. }), matches!(&event, Event::Asked(_, _, Ask::Listen { .. })));
         self.handle_event(fault, now, event, effects);
         for effect in std::mem::take(effects) {
-            self.alter(fault, now, effect, resumes, effects);
+            match (fault, &effect) {
+                (Fault::PushedNotForgotten, Effect::Store(Record::Confirmed { .. })) if is_push => {
+                    effects.push(Effect::Store(Record::Nothing));
+                }
+                (Fault::AddressUntold, Effect::Send(_, Notice::Address { .. })) if is_listen => {}
+                _ => self.alter(fault, now, effect, resumes, effects),
+            }
         }
     }
 
@@ -200,6 +241,10 @@ impl Server {
 
     fn is_online(&self, name: &UserName) -> bool {
         self.online.iter().any(|(_, other)| other == name)
+    }
+
+    fn is_framed(&self, name: &UserName) -> bool {
+        self.online.iter().any(|(id, other)| other == name && self.framed.contains(id))
     }
 
     fn all_but(&self, name: &UserName) -> Vec<ConnId> {
@@ -255,9 +300,74 @@ impl Server {
                 }
                 Event::Line(id, line)
             }
+            (_, Event::Asked(id, peer, ask)) => return self.handle_request(fault, now, (id, peer), ask, effects),
+            (_, Event::Pushed { conn, number, outcome }) => {
+                return self.handle_push(fault, now, (conn, number), outcome, effects);
+            }
             (_, event) => event,
         };
         self.state.handle(now, event, effects);
+    }
+
+    /// A request of a framed client.
+    fn handle_request(
+        &mut self,
+        fault: Fault,
+        now: Moment,
+        (id, peer): (ConnId, IpAddr),
+        ask: Ask<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (own, mut frame) = (peer.to_string(), String::new());
+        let ask = match (fault, ask) {
+            (Fault::OldTokenAccepted, Ask::Request(bytes)) => {
+                frame.push_str(&self.renewed(bytes));
+                Ask::Request(frame.as_bytes())
+            }
+            (Fault::HeartbeatIgnored, Ask::Request(bytes)) if bytes.starts_with(b"HEY|") => {
+                return effects.push(Effect::Answer(id, Answer::Nothing));
+            }
+            (Fault::StrangerBetrayed, Ask::LogIn { name: b"nobody", .. })
+            | (Fault::FramedMissForgotten, Ask::LogIn { password: b"wrong", .. }) => {
+                return effects.push(Effect::Answer(id, Answer::WrongPassword { tries: 2 }));
+            }
+            (Fault::ForeignTaken, Ask::Listen { port, .. }) => Ask::Listen { host: own.as_bytes(), port },
+            (_, ask) => ask,
+        };
+        self.state.handle(now, Event::Asked(id, peer, ask), effects);
+    }
+
+    /// A frame with the newest token of its user instead of an older one.
+    fn renewed(&self, frame: &[u8]) -> String {
+        let frame_text = String::from_utf8_lossy(frame).into_owned();
+        let Ok(Asked::Act { user, token, act }) = framed::parse(frame) else { return frame_text };
+        let tokens = || self.given.iter().filter(|(name, _)| name.as_str() == user).map(|(_, token)| *token);
+        let is_given = u128::from_str_radix(token, 16).is_ok_and(|token| tokens().any(|given| given == token));
+        let newest = tokens().next_back().filter(|_| is_given).map(|newest| format!("{newest:032x}"));
+        let renewed = newest.and_then(|token| Asked::Act { user, token: &token, act }.spell());
+        renewed.unwrap_or(frame_text)
+    }
+
+    /// What became of a push.
+    fn handle_push(
+        &mut self,
+        fault: Fault,
+        now: Moment,
+        (conn, mut number): (ConnId, Option<u64>),
+        mut outcome: Outcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        match (fault, outcome) {
+            (Fault::PushCalledDone, Outcome::Failed) => outcome = Outcome::Delivered,
+            (Fault::DoubtUnmarked, Outcome::Doubtful) => outcome = Outcome::Failed,
+            (Fault::PushUnconfirmed, Outcome::Delivered) => number = None,
+            (Fault::PushedTextLost, Outcome::Failed) if number.is_some() => {
+                self.state.handle(now, Event::Pushed { conn, number, outcome: Outcome::Delivered }, effects);
+                number = None;
+            }
+            _ => {}
+        }
+        self.state.handle(now, Event::Pushed { conn, number, outcome }, effects);
     }
 
     /// Carries out for another what was refused to somebody for not being the owner, or for being it.
@@ -291,6 +401,16 @@ impl Server {
                 self.welcomed.push(*id);
                 self.online.push((*id, user.clone()));
             }
+            Effect::Answer(id, Answer::LoggedIn { token }) => {
+                let name = self.entering.iter().find(|(other, _)| other == id).map(|(_, name)| name.clone());
+                self.given.extend(name.map(|name| (name, *token)));
+            }
+            Effect::Listen(id, _) => {
+                self.framed.push(*id);
+                if let Some(at) = self.entering.iter().position(|(other, _)| other == id) {
+                    self.online.push(self.entering.swap_remove(at));
+                }
+            }
             Effect::Close { conn, .. } => {
                 let conn = *conn;
                 self.online.retain(|(other, _)| *other != conn);
@@ -316,6 +436,21 @@ impl Server {
                 Effect::Send(id, Notice::AskPassword)
             }
             (Fault::TakeOverSilent, Effect::Send(_, Notice::Said(_))) if resumes => return,
+            (Fault::SilenceTwice, Effect::Cast(ids, Notice::Left(name))) if self.is_framed(&name) => {
+                effects.push(Effect::Cast(ids.clone(), Notice::Left(name.clone())));
+                Effect::Cast(ids, Notice::Left(name))
+            }
+            (Fault::MoveTold, Effect::Send(id, Notice::TakenOver)) => {
+                if let Some((_, name)) = self.online.iter().find(|(other, _)| *other == id) {
+                    effects.push(Effect::Cast(self.all_but(name), Notice::Left(name.clone())));
+                }
+                Effect::Send(id, Notice::TakenOver)
+            }
+            (Fault::ReplacedUntold, Effect::Send(_, Notice::TakenOver)) => return,
+            (Fault::AskedTwice, Effect::Send(id, Notice::AsksAddress(name))) => {
+                effects.push(Effect::Send(id, Notice::AsksAddress(name.clone())));
+                Effect::Send(id, Notice::AsksAddress(name))
+            }
             (Fault::LeftLost, Effect::Cast(_, Notice::Left(_))) => return,
             (Fault::ArrivedToBlocked, Effect::Cast(_, Notice::Arrived(name))) => {
                 Effect::Cast(self.all_but(&name), Notice::Arrived(name))
@@ -356,7 +491,9 @@ impl Server {
                 effects.push(Effect::Send(id, Notice::Said(letter.clone())));
                 Effect::Send(id, Notice::Said(letter))
             }
-            (Fault::SwappedWhenSlow, Effect::Send(id, Notice::Said(letter))) if self.stalled.contains(&id) => {
+            (Fault::SwappedWhenSlow | Fault::PushesSwapped, Effect::Send(id, Notice::Said(letter)))
+                if self.stalled.contains(&id) && (fault == Fault::SwappedWhenSlow || self.framed.contains(&id)) =>
+            {
                 match self.kept.take() {
                     None => {
                         self.kept = Some(Effect::Send(id, Notice::Said(letter)));

@@ -159,6 +159,10 @@ impl Generator {
             return if self.random.percent(85) { "listen" } else { "listen localhost" }.to_owned();
         }
         let is_in = world.framed.pass(seat).is_some_and(|(user, token)| world.model.let_in(user, token).is_some());
+        let asker = world.framed.pass(seat).and_then(|(user, _)| world.model.asker_of(user));
+        if let Some(asker) = asker.filter(|_| is_in && self.random.percent(30)) {
+            return format!("{} {asker}", self.random.pick(&["allow", "allow", "allow", "deny"]));
+        }
         match self.random.below(100) {
             0..3 => format!("old {}", self.request()),
             3..5 => format!("as {} {}", self.user(), self.request()),
@@ -192,12 +196,11 @@ impl Generator {
             50..53 => format!("block {user}"),
             53..56 => format!("unblock {user}"),
             56..59 => "whoelse".to_owned(),
-            59..62 => format!("getaddress {user}"),
-            62..66 => format!("allow {user}"),
+            59..65 => format!("getaddress {user}"),
+            65 => format!("allow {user}"),
             66 => format!("deny {user}"),
             67 => format!("message nobody {text}"),
             68 => "logout".to_owned(),
-            69 => format!("getaddress {user}"),
             _ => "heartbeat".to_owned(),
         }
     }

@@ -18,6 +18,13 @@ pub(super) struct Addresses {
 }
 
 impl Model {
+    /// Who waits for an answer of this user.
+    pub(crate) fn asker_of(&self, name: &str) -> Option<&str> {
+        let user = self.find(name)?;
+        let (_, asker, _) = self.addresses.requests.iter().find(|(asked, ..)| *asked == user)?;
+        Some(self.users[*asker].name.as_str())
+    }
+
     /// Where somebody can be reached by others: framed users by framed users.
     fn address(&self, user: UserId) -> Option<std::net::SocketAddr> {
         let post = self.session(self.users[user].conn?)?.post?;

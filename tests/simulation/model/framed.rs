@@ -31,6 +31,8 @@ pub(super) struct Post {
     heard: i64,
     /// Where it listens.
     pub(super) at: (IpAddr, u16),
+    /// All that was pushed has arrived.
+    is_drained: bool,
 }
 
 /// All that is known of framed clients between their requests.
@@ -192,7 +194,7 @@ impl Model {
             self.reach(Rule::ForeignAddress);
             return Answer::Refused(Fault::ForeignAddress);
         }
-        self.come_framed(now, id, user, Post { token, heard: now.elapsed, at: (ip, port) });
+        self.come_framed(now, id, user, Post { token, heard: now.elapsed, at: (ip, port), is_drained: false });
         Answer::Nothing
     }
 
@@ -322,12 +324,36 @@ impl Model {
         }
     }
 
+    /// Everything is at rest, so the disk has deleted what has arrived where nothing waits.
+    pub(super) fn forget_pushed(&mut self) {
+        if self.retry_due {
+            return;
+        }
+        for session in self.sessions.iter().filter(|session| session.post.is_some_and(|post| post.is_drained)) {
+            let Stage::Online(user) = session.stage else { continue };
+            let texts = self.users[user].texts.iter_mut().rev();
+            for text in texts.take_while(|text| !text.is_forgotten).filter(|text| text.is_confirmed) {
+                text.is_forgotten |= text.written == Some((session.id, false));
+            }
+        }
+    }
+
     /// All that was pushed has arrived, also what others had seen meanwhile.
     pub(super) fn all_pushed(&mut self, id: ConnId) {
         let Some(user) = self.user_of(id) else { return };
         let Some(session) = self.session_mut(id).filter(|session| session.post.is_some()) else { return };
+        if let Some(post) = &mut session.post {
+            post.is_drained = true;
+        }
         let told = std::mem::take(&mut session.told);
         told.iter().for_each(|told| self.forget_told(user, told));
+    }
+
+    /// Something waits to be pushed.
+    pub(super) fn is_behind(&mut self, id: ConnId) {
+        if let Some(post) = self.session_mut(id).and_then(|session| session.post.as_mut()) {
+            post.is_drained = false;
+        }
     }
 
     /// A framed session is closed: what has not arrived waits, on the disk, in its place.

@@ -394,7 +394,8 @@ impl Model {
             Event::Mail(id, Some(page)) => self.read_before(*id, page),
             Event::Overlong(_) | Event::Overrun(_) => self.fail("the simulation keeps to the limits".to_owned()),
             Event::Drained(id) => self.all_pushed(*id),
-            Event::Stalled(_) | Event::Flushed | Event::Tick => {}
+            Event::Stalled(id) => self.is_behind(*id),
+            Event::Flushed | Event::Tick => {}
             Event::Committed(_) | Event::StoreFailed(_) | Event::Mail(..) | Event::Enrolled(..) => {}
             Event::Asked(id, peer, ask) => self.asked(now, *id, *peer, *ask),
             Event::Hung(id) => self.hung(*id),
@@ -496,6 +497,7 @@ impl Model {
         if waits || self.is_off {
             return;
         }
+        self.forget_pushed();
         let late = self.sessions.iter().filter(|session| !is_slow(session.id)).find_map(|session| {
             let missing = session.expected.iter().find(|expected| !self.is_optional(expected));
             let id = session.id.0;
