@@ -125,6 +125,7 @@ transcripts! {
         framed_heartbeat
         framed_login
         framed_moves
+        framed_moves_disk_fails
         framed_moves_doubtful
         framed_moves_from_mail
         framed_receipts

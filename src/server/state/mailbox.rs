@@ -374,8 +374,9 @@ impl State {
         if let Some(visit) = self.visit(conn) {
             visit.reading.asked = Some(last);
         }
-        let user = self.roster[user].name.clone();
-        self.effects.push(Effect::Fetch { conn, user, after: upto });
+        // What an older session has confirmed meanwhile may not be deleted yet.
+        let (user, confirmed) = (self.roster[user].name.clone(), self.roster[user].mailbox.confirmed);
+        self.effects.push(Effect::Fetch { conn, user, after: upto.max(confirmed) });
     }
 
     /// A page has come from the store, for a session that asked for it or is gone.
