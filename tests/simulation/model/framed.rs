@@ -364,9 +364,9 @@ impl Model {
         for text in texts.filter(|text| !text.is_confirmed && !text.is_refused) {
             let was_here = text.written == Some((id, false));
             if was_here {
-                // What came to an earlier session under another number has lost its place.
-                text.written = text.written.filter(|_| text.is_renumbered);
-                text.may_repeat = text.is_renumbered;
+                let is_lost = text.has_lost_its_place();
+                text.written = text.written.filter(|_| is_lost);
+                text.may_repeat = is_lost;
             }
             if was_here || (text.meant_for == Some(id) && !text.is_mail && !text.is_returned) {
                 kept.push(text.number);
@@ -392,7 +392,8 @@ impl Model {
             if at_post(text.meant_for) {
                 text.meant_for = None;
             }
-            if text.is_stored && !text.is_confirmed && at_post(text.written.map(|(id, _)| id)) {
+            let keeps_its_place = text.is_stored && !text.is_confirmed && !text.has_lost_its_place();
+            if keeps_its_place && at_post(text.written.map(|(id, _)| id)) {
                 text.written = None;
             }
         }

@@ -31,6 +31,8 @@ pub(super) struct Text {
     /// The last number the server gave it, and whether that was not the first.
     pub(super) id: u64,
     pub(super) is_renumbered: bool,
+    /// It came to another session than it was meant for, behind newer ones perhaps.
+    is_displaced: bool,
     /// The number under which it came late to a session that had ended.
     pub(super) late_id: u64,
     /// Where it was written last, and whether that was our client.
@@ -89,6 +91,7 @@ impl Text {
             first_for: meant_for,
             id: 0,
             is_renumbered: false,
+            is_displaced: false,
             late_id: 0,
             written: None,
             may_repeat: false,
@@ -105,6 +108,11 @@ impl Text {
             read: 0,
             shown: None,
         }
+    }
+
+    /// Whether its place among the others is open.
+    pub(super) fn has_lost_its_place(&self) -> bool {
+        self.is_renumbered || self.is_displaced
     }
 
     /// Whether this letter of `from` can be this text.
@@ -217,6 +225,7 @@ impl Model {
         let text = &mut self.users[user].texts[at];
         text.is_double |= is_double;
         text.is_renumbered |= text.id > 0 && text.id != letter.number;
+        text.is_displaced |= text.meant_for.is_some_and(|meant| meant != id);
         (text.id, text.written, text.may_repeat) = (letter.number, Some((id, is_ours)), is_late && is_ours);
         if self.is_framed(id) {
             return;
