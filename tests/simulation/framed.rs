@@ -107,8 +107,8 @@ impl Framed {
     }
 
     /// Who would get a push to this address.
-    fn listener(&mut self, address: SocketAddr) -> Option<&mut Caller> {
-        self.callers.iter_mut().find(|caller| SocketAddr::new(caller.peer.to_canonical(), caller.port) == address)
+    fn listener(&self, address: SocketAddr) -> Option<&Caller> {
+        self.callers.iter().find(|caller| SocketAddr::new(caller.peer.to_canonical(), caller.port) == address)
     }
 
     fn post(&mut self, id: ConnId) -> Option<&mut Post> {
@@ -119,18 +119,9 @@ impl Framed {
         self.posts.is_empty()
     }
 
-    /// Sessions for which nothing waits and whose client listens.
-    pub(crate) fn idle(&mut self) -> Vec<ConnId> {
-        let posts: Vec<(ConnId, SocketAddr)> =
-            self.posts.iter().filter(|post| !post.waits()).map(|post| (post.id, post.address)).collect();
-        let listens = |address| self.listener(address).is_some_and(|caller| caller.ear == Ear::Listens);
-        posts
-            .into_iter()
-            .filter_map({
-                let mut listens = listens;
-                move |(id, address)| listens(address).then_some(id)
-            })
-            .collect()
+    /// Sessions for which nothing waits.
+    pub(crate) fn idle(&self) -> Vec<ConnId> {
+        self.posts.iter().filter(|post| !post.waits()).map(|post| post.id).collect()
     }
 
     /// Whether it may be a while until this session is closed.
@@ -139,17 +130,16 @@ impl Framed {
     }
 
     /// When the next push or session is given up.
-    pub(crate) fn deadline(&mut self) -> Option<i64> {
-        let closing = self.posts.iter().filter_map(|post| post.closing);
-        let pushes: Vec<(SocketAddr, i64)> =
-            self.posts.iter().filter_map(|post| Some((post.address, post.under_way.as_ref()?.1))).collect();
-        let closing = closing.min();
-        let pushes = pushes.into_iter().filter_map(|(address, begun)| match self.listener(address)?.ear {
-            Ear::Hangs => Some(begun + PUSH_MILLIS_MAX),
-            Ear::Vanishes => Some(begun + CONNECT_MILLIS_MAX),
-            _ => None,
+    pub(crate) fn deadline(&self) -> Option<i64> {
+        let pushes = self.posts.iter().filter_map(|post| {
+            let (_, begun) = post.under_way.as_ref()?;
+            match self.listener(post.address)?.ear {
+                Ear::Hangs => Some(begun + PUSH_MILLIS_MAX),
+                Ear::Vanishes => Some(begun + CONNECT_MILLIS_MAX),
+                Ear::Listens | Ear::Resets | Ear::Refuses => None,
+            }
         });
-        pushes.chain(closing).min()
+        pushes.chain(self.posts.iter().filter_map(|post| post.closing)).min()
     }
 
     pub(crate) fn crash(&mut self) {
@@ -394,29 +384,26 @@ impl World {
         events.into_iter().for_each(|event| self.tell(event));
     }
 
-    /// The fate of one push, if its client has decided it. Whether there was one.
+    /// The fate of one push, if it is decided. Whether there was one.
     pub(crate) fn finish_push(&mut self) -> bool {
-        let begun: Vec<(ConnId, SocketAddr, i64)> = self
-            .framed
-            .posts
-            .iter()
-            .filter_map(|post| Some((post.id, post.address, post.under_way.as_ref()?.1)))
-            .collect();
-        begun.into_iter().any(|(id, address, begun)| {
-            let waited = self.now().elapsed - begun;
-            let (seat, ear) =
-                self.framed.listener(address).map_or((None, Ear::Refuses), |caller| (Some(caller.seat), caller.ear));
-            let outcome = match ear {
-                Ear::Hangs if waited >= PUSH_MILLIS_MAX => Outcome::Doubtful,
-                Ear::Vanishes if waited >= CONNECT_MILLIS_MAX => Outcome::Failed,
-                Ear::Hangs | Ear::Vanishes => return false,
+        let now = self.now().elapsed;
+        let decided = self.framed.posts.iter().find_map(|post| {
+            let (_, begun) = post.under_way.as_ref()?;
+            let listener = self.framed.listener(post.address);
+            let outcome = match listener.map_or(Ear::Refuses, |caller| caller.ear) {
+                Ear::Hangs if now >= begun + PUSH_MILLIS_MAX => Outcome::Doubtful,
+                Ear::Vanishes if now >= begun + CONNECT_MILLIS_MAX => Outcome::Failed,
+                Ear::Hangs | Ear::Vanishes => return None,
                 Ear::Listens => Outcome::Delivered,
                 Ear::Resets => Outcome::Doubtful,
                 Ear::Refuses => Outcome::Failed,
             };
+            Some((post.id, listener.map(|caller| caller.seat), outcome))
+        });
+        if let Some((id, seat, outcome)) = decided {
             self.push_ends(id, seat, outcome);
-            true
-        })
+        }
+        decided.is_some()
     }
 
     fn push_ends(&mut self, id: ConnId, seat: Option<char>, outcome: Outcome) {

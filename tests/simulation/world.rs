@@ -643,7 +643,7 @@ impl World {
         self.advance(end);
     }
 
-    fn deadline(&mut self) -> Option<i64> {
+    fn deadline(&self) -> Option<i64> {
         let programs =
             self.programs.iter().filter(|program| !program.ended).filter_map(|program| program.mind.deadline());
         let limits = self.conns.iter().filter_map(Conn::limit);

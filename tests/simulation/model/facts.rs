@@ -36,10 +36,11 @@ pub(super) enum Fact {
         to: UserId,
         number: u64,
     },
-    /// A text that was not pushed waits in the mailbox.
+    /// A text that was not pushed waits in the mailbox, with a mark perhaps.
     Kept {
         to: UserId,
         number: u64,
+        is_marked: bool,
     },
     Group(Changed),
     /// All that waits for a sender from one reader, or perhaps it is as it was before.
@@ -76,9 +77,10 @@ impl Model {
                         text.is_stored = true;
                     }
                 }
-                &Fact::Kept { to, number } => {
+                &Fact::Kept { to, number, is_marked } => {
                     if let Some(text) = text(&mut self.users[to], number) {
                         text.is_stored = true;
+                        text.is_marked |= is_marked;
                     }
                 }
                 &Fact::Back { to, number } => {
@@ -162,7 +164,7 @@ impl Model {
                     self.outcomes[changed.outcome] = Outcome::Failed;
                     self.reach(Rule::GroupRefused);
                 }
-                Fact::Kept { to, number } => {
+                Fact::Kept { to, number, .. } => {
                     self.unreturned.push((to, number));
                     self.reach(Rule::ReturnRefused);
                 }
@@ -235,7 +237,7 @@ impl Model {
         for to in 0..self.users.len() {
             let mut texts = std::mem::take(&mut self.users[to].texts);
             for text in texts.iter_mut().filter(|text| !text.is_refused) {
-                text.must_say_again = false;
+                text.must_say_again = text.is_marked;
                 text.is_refused = text.is_mail && !text.is_stored;
                 text.may_be_lost |= !text.is_stored;
                 text.may_repeat = text.written.is_some() && !text.is_forgotten;

@@ -63,6 +63,14 @@ impl Post {
 }
 
 impl Desk {
+    fn stranger(&mut self, name: &str) -> &mut Failures {
+        let at = self.strangers.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
+            self.strangers.push((name.to_owned(), Failures::default()));
+            self.strangers.len() - 1
+        });
+        &mut self.strangers[at].1
+    }
+
     pub(super) fn crash(&mut self) {
         *self = Self::default();
     }
@@ -127,35 +135,16 @@ impl Model {
             return Due::This(Answer::Refused(Fault::NotUtf8));
         };
         let (user, block) = (self.find(name), self.block);
-        let failures = match user {
-            Some(user) => &mut self.users[user].failures,
-            // Nobody can tell that there is no such user.
-            None => {
-                let strangers = &mut self.desk.strangers;
-                let at = strangers.iter().position(|(other, _)| other == name).unwrap_or_else(|| {
-                    strangers.push((name.to_owned(), Failures::default()));
-                    strangers.len() - 1
-                });
-                &mut strangers[at].1
-            }
-        };
-        let before = failures.clone();
         let is_right = user.is_some_and(|user| self.users[user].password == password);
-        let mut failures = before;
-        let verdict = failures.judge(is_right, block, now.elapsed);
-        match user {
-            Some(user) => self.users[user].failures = failures,
-            None => {
-                if let Some((_, kept)) = self.desk.strangers.iter_mut().find(|(other, _)| other == name) {
-                    *kept = failures;
-                }
-            }
-        }
+        let verdict = match user {
+            Some(user) => self.users[user].failures.judge(is_right, block, now.elapsed),
+            // Nobody can tell that there is no such user.
+            None => self.desk.stranger(name).judge(false, block, now.elapsed),
+        };
         match (verdict, user) {
             (Verdict::Right, Some(user)) => return Due::Token(user),
-            (Verdict::Right, None) => self.fail("nobody has the right password".to_owned()),
-            (Verdict::Locked(_) | Verdict::Wrong(_) | Verdict::JustLocked, None) => self.reach(Rule::StrangerCounted),
-            (Verdict::Locked(_), Some(_)) => self.reach(Rule::FramedLocked),
+            (_, None) => self.reach(Rule::StrangerCounted),
+            (Verdict::Locked(_), _) => self.reach(Rule::FramedLocked),
             _ => {}
         }
         Due::This(match verdict {
@@ -367,9 +356,11 @@ impl Model {
                 let is_lost = text.has_lost_its_place();
                 text.written = text.written.filter(|_| is_lost);
                 text.may_repeat = is_lost;
+                // Netcat had it before, and may yet break.
+                text.may_say_again |= text.is_double;
             }
             if was_here || (text.meant_for == Some(id) && !text.is_mail && !text.is_returned) {
-                kept.push(text.number);
+                kept.push((text.number, text.must_say_again));
                 text.is_returned = true;
             }
             if was_here || text.meant_for == Some(id) {
@@ -379,7 +370,8 @@ impl Model {
         if !kept.is_empty() {
             self.reach(if now_at.is_some() { Rule::ReturnedToNext } else { Rule::ReturnedToMailbox });
         }
-        self.facts.extend(kept.into_iter().map(|number| Fact::Kept { to: user, number }));
+        let kept = kept.into_iter().map(|(number, is_marked)| Fact::Kept { to: user, number, is_marked });
+        self.facts.extend(kept);
     }
 
     /// What framed sessions held when the server was killed comes as if it had not been sent, if
@@ -403,7 +395,7 @@ impl Model {
     /// What the disk refused to take back is tried again with the sign of life.
     pub(super) fn return_again(&mut self) {
         let unreturned = std::mem::take(&mut self.unreturned);
-        self.facts.extend(unreturned.into_iter().map(|(to, number)| Fact::Kept { to, number }));
+        self.facts.extend(unreturned.into_iter().map(|(to, number)| Fact::Kept { to, number, is_marked: false }));
     }
 
     pub(super) fn waits_for_another(&self, session: &Session) -> bool {

@@ -49,6 +49,8 @@ pub(super) struct Text {
     pub(super) is_forgotten: bool,
     /// A push of it has failed, so it waits under no line of our client.
     pub(super) is_returned: bool,
+    /// It is on the disk with the mark of a repetition.
+    pub(super) is_marked: bool,
     /// It is on the disk.
     pub(super) is_stored: bool,
     /// It may be lost: a crash took it, or 64 newer ones count for it.
@@ -101,6 +103,7 @@ impl Text {
             is_confirmed: false,
             is_forgotten: false,
             is_returned: false,
+            is_marked: false,
             is_stored: false,
             may_be_lost: false,
             is_adrift: false,
