@@ -127,6 +127,7 @@ transcripts! {
         framed_moves
         framed_moves_disk_fails
         framed_moves_doubtful
+        framed_moves_from_broken
         framed_moves_from_mail
         framed_receipts
         framed_requests

@@ -462,7 +462,9 @@ impl State {
         for (from, stored, letter) in unconfirmed.letters(&self.roster) {
             let is_doubtful = unconfirmed.is_doubtful(letter.number);
             let road = if is_doubtful { Road::Again } else { road };
-            let letter = Letter { road, ..letter };
+            // What was a repetition perhaps still is one.
+            let mark = if letter.road == Road::Again { Road::Again } else { road };
+            let letter = Letter { road: mark, ..letter };
             let bytes = letter.text.as_str().len();
             let is_held = matches!(stored, Stored::Yes | Stored::ReadElsewhere);
             // Our client may have shown newer ones, which it takes for all up to there.
