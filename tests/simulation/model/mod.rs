@@ -9,7 +9,8 @@
 //! or not; that is the server's choice, and the model is told of it ([`Model::chose`]).
 //!
 //! A rule has one place: who is here in `login.rs`, what a line means in `commands.rs` and
-//! `modes.rs`, who is in a group and hears of it in `groups.rs`, what the disk holds in `facts.rs`.
+//! `modes.rs`, who is in a group and hears of it in `groups.rs`, what the disk holds in `facts.rs`,
+//! requests and pushes of framed users in `framed.rs`, who may know their addresses in `addresses.rs`.
 //! `reach.rs` counts which rules a seed has come to.
 
 mod addresses;
