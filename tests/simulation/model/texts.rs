@@ -113,9 +113,9 @@ impl Text {
         }
     }
 
-    /// Whether its place among the others is open.
+    /// Whether its place among the others is open, or another connection may have confirmed it.
     pub(super) fn has_lost_its_place(&self) -> bool {
-        self.is_renumbered || self.is_displaced
+        self.is_renumbered || self.is_displaced || self.is_double
     }
 
     /// Whether this letter of `from` can be this text.
