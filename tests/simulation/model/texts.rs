@@ -51,6 +51,8 @@ pub(super) struct Text {
     pub(super) is_returned: bool,
     /// It is on the disk with the mark of a repetition.
     pub(super) is_marked: bool,
+    /// It broke off with its connection once, so the disk may hold it.
+    is_back: bool,
     /// It is on the disk.
     pub(super) is_stored: bool,
     /// It may be lost: a crash took it, or 64 newer ones count for it.
@@ -104,6 +106,7 @@ impl Text {
             is_forgotten: false,
             is_returned: false,
             is_marked: false,
+            is_back: false,
             is_stored: false,
             may_be_lost: false,
             is_adrift: false,
@@ -141,7 +144,8 @@ impl Model {
                 (text.may_repeat, text.must_say_again) = (true, again && now_at.is_none());
                 text.may_say_again |= again;
                 // And the newer session may get it from the disk besides.
-                text.is_double |= again && text.is_stored && now_at.is_some();
+                text.is_double |= again && (text.is_stored || text.is_back) && now_at.is_some();
+                text.is_back |= again && now_at.is_none();
             }
             text.may_say_again |= again && text.meant_for == Some(id);
             if text.meant_for == Some(id) && (is_taken_over || (now_at.is_none() && text.number > passed)) {
