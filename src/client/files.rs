@@ -24,6 +24,9 @@ use crate::wire::name::FileName;
 /// Read from the disk at once, in bytes: what is hashed stays in the cache of the processor.
 pub(super) const READ_BYTES: usize = 256 * 1024;
 
+/// Written to the disk at once while a file comes, in bytes.
+const SYNC_BYTES: u64 = 64 << 20;
+
 /// Behind the name of a file that is not whole yet.
 const PART: &str = ".part";
 
@@ -243,11 +246,19 @@ impl Stored {
         }
         let mut whole = Sha256::new();
         let mut buffer = vec![0; READ_BYTES];
+        let mut synced = 0;
         for chunk in 0..self.manifest.chunks() {
             if !self.wait_for(chunk, run) {
                 return Ok(None);
             }
-            read_span(&self.file, self.manifest.place(chunk), &mut buffer, |bytes| whole.update(bytes))?;
+            let place = self.manifest.place(chunk);
+            let end = place.end;
+            read_span(&self.file, place, &mut buffer, |bytes| whole.update(bytes))?;
+            // The disk works while more comes, instead of at the end.
+            if end >= synced + SYNC_BYTES {
+                self.file.sync_data()?;
+                synced = end;
+            }
         }
         Ok(Some(Digest(whole.finalize().into())))
     }
