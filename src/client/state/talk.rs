@@ -338,7 +338,7 @@ impl State {
         } else if self.fenced == Fence::None {
             self.fenced = Fence::Asked;
             return self.say_and_wait(Say::Ping);
-        } else if self.fenced == Fence::Asked || !self.on_the_way.is_empty() {
+        } else if self.fenced == Fence::Asked || !(self.on_the_way.is_empty() && self.receipts_on_the_way.is_empty()) {
             return;
         }
         self.queue(self.log_out_count, LOG_OUT.to_owned());
@@ -487,11 +487,14 @@ impl State {
             self.on_the_way.pop_front();
             highest = Some(number);
         }
-        let Some(number) = highest else { return };
-        self.displayed = number;
-        self.effects.push(Effect::Remember(self.reader(), number));
+        if let Some(number) = highest {
+            self.displayed = number;
+            self.effects.push(Effect::Remember(self.reader(), number));
+        }
         if self.phase == Phase::Online {
-            self.confirm();
+            if highest.is_some() {
+                self.confirm();
+            }
             self.log_out_when_done();
         }
     }
