@@ -311,7 +311,7 @@ impl State {
     /// `WITHDRAW`: of what a program says that it does not serve it, nobody shall ask it in vain.
     pub(super) fn withdraw(&mut self, conn: ConnId, user: UserId, file: Option<&str>) {
         // Most who log in have nothing to withdraw: that must not cost a look at every file.
-        if !self.tracker.holders.contains(&user) {
+        if !self.tracker.has_any(user) {
             return;
         }
         self.charge_receivers(conn, self.tracker.files.len());
