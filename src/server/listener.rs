@@ -16,8 +16,6 @@ use super::ids::ConnId;
 use super::outbox;
 use super::session::{self, Connection, READER_STACK_BYTES};
 use crate::clock::Clock;
-use crate::wire::Notice;
-use crate::wire::text::Speller;
 
 /// Connections that may wait to be accepted; with the usual 128, ten thousand log-ins at once
 /// take a minute of retries.
@@ -136,7 +134,8 @@ fn listen(address: SocketAddr, dual: bool) -> io::Result<TcpListener> {
 #[derive(Debug)]
 pub(super) struct Door {
     pub(super) hub: Sender<Input>,
-    pub(super) speller: Speller,
+    /// The line for one connection too many.
+    pub(super) full: Vec<u8>,
     /// Connections that fit.
     pub(super) capacity: usize,
     /// Connections there are.
@@ -224,10 +223,8 @@ fn admit(stream: TcpStream, peer: IpAddr, door: &Door) -> io::Result<()> {
 
 /// Says that the server is full, if the socket takes it, and lets the connection go.
 fn turn_away(stream: &TcpStream, door: &Door) {
-    let mut line = Vec::new();
-    door.speller.spell(&Notice::Full, &mut line);
     // Whoever does not get the line finds the connection closed.
-    let _ = outbox::send(stream, &line);
+    let _ = outbox::send(stream, &door.full);
     let _ = stream.shutdown(std::net::Shutdown::Write);
 }
 

@@ -33,6 +33,7 @@ use jiff::tz::TimeZone;
 use socket2::SockRef;
 
 use crate::clock::Clock;
+use crate::wire::Notice;
 use crate::wire::text::Speller;
 use credentials::{Appender, CredentialsError};
 use exchange::Counter;
@@ -122,6 +123,8 @@ pub struct Stopper {
 pub fn start(config: &Config) -> Result<Running, StartError> {
     let clock = Clock::start();
     let speller = Speller::new(TimeZone::system());
+    let mut full = Vec::new();
+    speller.spell(&Notice::Full, &mut full);
     let accounts = credentials::load(&config.credentials).map_err(StartError::Credentials)?;
     if accounts.is_empty() && !config.allow_new_users {
         return Err(StartError::NoAccounts(config.credentials.clone()));
@@ -191,7 +194,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let hub = Hub {
         clock,
         state,
-        speller: speller.clone(),
+        speller,
         inputs,
         flusher,
         store: StoreLink::new(jobs),
@@ -207,7 +210,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let counter = Arc::new(Counter::new(hub_sender.clone(), clock, Arc::clone(&next)));
     let door = Arc::new(Door {
         hub: hub_sender.clone(),
-        speller,
+        full,
         capacity: capacity.clients,
         open: Arc::new(AtomicUsize::new(0)),
         next,

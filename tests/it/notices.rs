@@ -294,3 +294,22 @@ fn no_kind_of_notice_is_missing() {
         }
     }
 }
+
+#[test]
+fn every_second_is_written_as_itself() {
+    let speller = Speller::new(jiff::tz::TimeZone::UTC);
+    for (millis, expected) in [
+        (1_000, "01/01/70 00:00:01"),
+        (1_999, "01/01/70 00:00:01"),
+        (2_000, "01/01/70 00:00:02"),
+        (1_999, "01/01/70 00:00:01"),
+        (0, "01/01/70 00:00:00"),
+        (-1, "31/12/69 23:59:59"),
+        (i64::MIN, "01/01/70 00:00:00"),
+    ] {
+        let mut line = Vec::new();
+        speller.spell(&Notice::SeenMeanwhile { by: name("yoda"), texts: 1, sent: millis, seen: millis }, &mut line);
+        let expected = format!("[seen by yoda {expected}: 1 message, the last of {expected}]\n");
+        assert_eq!(String::from_utf8_lossy(&line), expected);
+    }
+}

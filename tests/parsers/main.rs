@@ -707,8 +707,8 @@ fn no_text_or_name_reaches_a_terminal_or_a_log_as_more_than_words() {
         "\u{202e}\u{2066}\u{feff}",
         "\x08\x7f",
     ]));
-    let speller = Speller::new(TimeZone::UTC);
     torture_any(FEWER_INPUTS, &hostile, |input| {
+        let speller = Speller::new(TimeZone::UTC);
         let raw: Cow<'_, str> = String::from_utf8_lossy(input);
         let text = Text::harmless(&raw);
         assert_eq!(Text::harmless(text.as_str()), text, "harmless once, harmless for ever");

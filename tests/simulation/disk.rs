@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chinwag::server::state::{Change, GroupId, Receipt, Record, Remembered, RememberedUser, Tokens};
-use chinwag::server::store::PAGE_MESSAGES_MAX;
 use chinwag::wire::name::{GroupName, UserName};
 use chinwag::wire::{Letter, Road, Tag};
 
 /// The identity of the simulated store.
 pub(crate) const STORE: &str = "mystore";
+
+/// Messages in one page: few, so that there are many pages.
+const PAGE_MESSAGES_MAX: usize = 64;
 
 /// A message number is the count of starts above so many bits.
 const SEQUENCE_BITS: u32 = 40;

@@ -163,6 +163,7 @@ impl Unconfirmed {
             seen.extend(oldest.receipt.then(|| oldest.got()));
         }
         if self.ring.is_empty() {
+            self.ring.shrink_to(UNCONFIRMED_MAX);
             self.texts.shrink_to(ROOM_BYTES);
         }
         seen

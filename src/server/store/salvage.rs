@@ -1,6 +1,6 @@
 //! What can still be read of a damaged store, written into a fresh one.
 //!
-//! Each mailbox is read from both ends up to the damage, and what is left between is halved again
+//! Each table is read from both ends up to the damage, and what is left between is halved again
 //! and again in search of what lies behind. A message is kept only if its checksum says so; it
 //! comes as perhaps repeated, because a store that has lost its log has forgotten what was read.
 //! Numbers may have been lost with the rest, so the fresh store has an identity of its own, and
@@ -19,21 +19,23 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 
-use super::{GET_META, OpenError, Place, Store, StoreError, beside, claim, read_letter};
+use super::schema::VERSION;
+use super::start::GET_META;
+use super::{OpenError, Place, Store, StoreError, beside, claim, read_letter};
 use crate::server::state::{Change, GroupId, Record};
 use crate::wire::name::{GroupName, UserName};
 use crate::wire::{Letter, Road};
 
-/// Halves of unreadable parts of one mailbox that are tried.
-const PROBES_MAX: usize = 64;
+/// Halves of unreadable parts of one table that are tried.
+const PROBES_MAX: usize = 1024;
 
 // Each is swept by its first column; the first parameter says whose rows, and users are nobody's.
-const USERS: &str = "SELECT id, name, last_seen, online FROM users WHERE ?1 = 0 AND id BETWEEN ?2 AND ?3";
+const USERS: &str = "SELECT id, name, last_seen, online, confirmed FROM users WHERE ?1 = 0 AND id BETWEEN ?2 AND ?3";
 const NAMES: &str = "SELECT id, name FROM users INDEXED BY sqlite_autoindex_users_1 ORDER BY name";
 const BLOCKED: &str = "SELECT blocked FROM blocks WHERE blocker = ?1 AND blocked BETWEEN ?2 AND ?3";
-const MAILBOX: &str = "
-    SELECT number, sender, sent, again, text, crc, scope, receipt FROM messages
-    WHERE receiver = ?1 AND number BETWEEN ?2 AND ?3";
+const MESSAGES: &str = "
+    SELECT id, receiver, number, sender, sent, again, text, crc, scope, receipt FROM messages
+    WHERE ?1 = 0 AND id BETWEEN ?2 AND ?3";
 const GROUPS: &str = "SELECT id, name, owner FROM groups WHERE ?1 = 0 AND id BETWEEN ?2 AND ?3";
 const MEMBERS: &str = "SELECT user FROM members WHERE grp = ?1 AND user BETWEEN ?2 AND ?3";
 
@@ -82,6 +84,11 @@ pub fn salvage(path: &Path, now: i64) -> Result<Salvaged, OpenError> {
     // Closed, it is one whole file without a log.
     drop(Store::open(&Place::File(fresh.clone()), now)?);
     duplicate(&real, &copy, |from, to| fs::copy(from, to).map(drop)).map_err(refused)?;
+    if let Some(version) = older_version(&copy) {
+        remove(&fresh).and_then(|()| remove(&copy)).map_err(refused)?;
+        let reason = format!("it has version {version}, and only the server that wrote it can salvage it");
+        return Err(OpenError::Damaged { path: path.to_owned(), reason });
+    }
     let damaged = open_damaged(&copy).or_else(|_| {
         patch(&copy, &fresh)?;
         open_damaged(&copy).map_err(io::Error::other)
@@ -159,6 +166,13 @@ fn patch(store: &Path, other: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).open(store)?.write_all_at(&page, 0)
 }
 
+/// The version of a store whose tables are not those of this server, as far as it can be read.
+fn older_version(copy: &Path) -> Option<i64> {
+    let connection = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_WRITE).ok()?;
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get(0)).ok()?;
+    (1..VERSION).contains(&version).then_some(version)
+}
+
 /// Opens a copy of a damaged store so that SQLite looks closely at every page.
 fn open_damaged(copy: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -167,7 +181,7 @@ fn open_damaged(copy: &Path) -> rusqlite::Result<Connection> {
         "PRAGMA query_only = ON; PRAGMA writable_schema = ON; PRAGMA cell_size_check = ON; PRAGMA trusted_schema = OFF",
     )?;
     // Fails if the tables cannot be found.
-    for sql in [USERS, BLOCKED, MAILBOX] {
+    for sql in [USERS, BLOCKED, MESSAGES] {
         drop(connection.prepare(sql)?);
     }
     Ok(connection)
@@ -195,14 +209,20 @@ fn move_rows(damaged: &Connection, fresh: &mut Store) -> Result<Moved, StoreErro
     }
     fresh.commit(&seen)?;
 
-    for (&id, user) in &users {
-        let (rows, whole) = sweep(damaged, MAILBOX, id, |row| read_message(row, user, &users));
-        moved.whole &= whole;
-        moved.altered += rows.values().filter(|message| message.is_none()).count();
-        let messages: Vec<Record> = rows.into_values().flatten().collect();
-        moved.messages += messages.len();
-        fresh.commit(&messages)?;
+    let (rows, whole) = sweep(damaged, MESSAGES, 0, |row| read_message(row, &users));
+    moved.whole &= whole;
+    let mut messages = Vec::new();
+    for message in rows.into_values() {
+        match message {
+            Message::Whole(record) => messages.push(record),
+            Message::Altered => moved.altered += 1,
+            Message::Read => {}
+        }
+    }
+    moved.messages = messages.len();
+    fresh.commit(&messages)?;
 
+    for (&id, user) in &users {
         let (rows, whole) = sweep(damaged, BLOCKED, id, |_| ());
         moved.whole &= whole;
         let mut blocks = Vec::new();
@@ -237,6 +257,8 @@ struct User {
     /// The name in the table and the one in its index: one of them may be damaged.
     names: BTreeSet<UserName>,
     seen: Option<i64>,
+    /// Messages up to this number were read.
+    confirmed: i64,
 }
 
 fn read_users(damaged: &Connection, heartbeat: i64) -> (BTreeMap<i64, User>, bool) {
@@ -244,7 +266,7 @@ fn read_users(damaged: &Connection, heartbeat: i64) -> (BTreeMap<i64, User>, boo
         let online = row.get(3).unwrap_or(0) != 0;
         let seen = row.get(2).unwrap_or(None);
         let seen = if online { seen.max(Some(heartbeat)) } else { seen };
-        User { names: read_name(row).into_iter().collect(), seen }
+        User { names: read_name(row).into_iter().collect(), seen, confirmed: row.get(4).unwrap_or(0) }
     });
     let named = users.len();
     for order in ["ASC", "DESC"] {
@@ -272,20 +294,33 @@ fn read_name(row: &Row<'_>) -> Option<UserName> {
     UserName::parse(row.get_ref(1).ok()?.as_str().ok()?).ok()
 }
 
-/// One row of [`MAILBOX`], if there are names with which it fits its checksum.
-fn read_message(row: &Row<'_>, receiver: &User, users: &BTreeMap<i64, User>) -> Option<Record> {
-    let mut columns: [ValueRef<'_>; 8] = std::array::from_fn(|column| row.get_ref(column).unwrap_or(ValueRef::Null));
-    let senders = &users.get(&columns[1].as_i64().ok()?)?.names;
-    for to in &receiver.names {
-        for from in senders {
-            columns[1] = ValueRef::Text(from.as_str().as_bytes());
-            if let Some(letter) = read_letter(to, columns) {
-                let letter = Letter { road: Road::Again, ..letter };
-                return Some(Record::Message { to: vec![to.clone()], letter, tag: None });
-            }
+/// What is left of a row of `messages`.
+#[derive(Debug)]
+enum Message {
+    /// All of it.
+    Whole(Record),
+    /// There are no names with which it fits its checksum.
+    Altered,
+    /// Nobody needs it any more.
+    Read,
+}
+
+fn read_message(row: &Row<'_>, users: &BTreeMap<i64, User>) -> Message {
+    let user = |column| row.get::<_, i64>(column).ok().and_then(|id| users.get(&id));
+    let (Some(receiver), Some(sender)) = (user(1), user(3)) else { return Message::Altered };
+    if row.get::<_, i64>(2).is_ok_and(|number| number <= receiver.confirmed) {
+        return Message::Read;
+    }
+    let column = |column| row.get_ref(column).unwrap_or(ValueRef::Null);
+    for (to, from) in receiver.names.iter().flat_map(|to| sender.names.iter().map(move |from| (to, from))) {
+        let from = ValueRef::Text(from.as_str().as_bytes());
+        let columns = [column(2), from, column(4), column(5), column(6), column(7), column(8), column(9)];
+        if let Some(letter) = read_letter(to, columns) {
+            let letter = Letter { road: Road::Again, ..letter };
+            return Message::Whole(Record::Message { to: vec![to.clone()], letter, tag: None });
         }
     }
-    None
+    Message::Altered
 }
 
 /// The rows of `sql` by their key, which is the first column, as far as they can be read; and
