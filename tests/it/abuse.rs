@@ -499,13 +499,17 @@ fn while_flooding<T>(crowd: &mut Crowd, flood: &mut Flood, meanwhile: impl FnOnc
 fn one_flooder_delays_nobody() {
     let messages = size(3000, 200);
     let house = House::new(accounts(3));
-    for (what, line) in [
-        ("commands", "help nothing"),
-        ("messages", "message u1 you will read this, and this, and this"),
-        ("messages to somebody who is away", "message u2 you will read this, and this, and this"),
-        ("broadcasts", "broadcast hear me"),
+    let unstored: &[&str] = &["--ephemeral"];
+    // Each of them is on the disk before he reads that it is stored.
+    let stored: &[&str] = &["--mailbox-max", "1000000000"];
+    for (what, line, options) in [
+        ("commands", "help nothing", unstored),
+        ("messages", "message u1 you will read this, and this, and this", unstored),
+        ("messages to a full mailbox", "message u2 you will read this, and this, and this", unstored),
+        ("messages that are stored", "message u2 you will read this, and this, and this", stored),
+        ("broadcasts", "broadcast hear me", unstored),
     ] {
-        let server = house.serve(&["--ephemeral"]);
+        let server = house.serve(options);
         let pair = RefCell::new(Pair::log_in(server.addresses[0]));
         let _target = Crowd::log_in(server.addresses[0], 1, 1).in_background();
         let mut flooder = Crowd::log_in(server.addresses[0], 0, 1);

@@ -28,6 +28,9 @@ const LETTER_BYTES: usize = 200;
 /// they are deleted with the next batch.
 const READ_ROWS_MAX: usize = 128 * 1024;
 
+/// Whose mailbox has the rows that are nobody's.
+const NOBODY: i64 = 0;
+
 const ALL_ROWS: &str = "SELECT id, receiver, number FROM messages";
 const ALL_CONFIRMED: &str = "SELECT id, confirmed FROM users WHERE confirmed > 0";
 
@@ -80,7 +83,7 @@ impl Mailboxes {
             mailboxes.last_row = mailboxes.last_row.max(row);
             // What is not a number was put there by hand; who reads the message will see that.
             let integer = |column| columns.get_ref(column).ok()?.as_i64().ok();
-            let (Some(receiver), number) = (integer(1), integer(2).unwrap_or(i64::MAX)) else { continue };
+            let (receiver, number) = (integer(1).unwrap_or(NOBODY), integer(2).unwrap_or(i64::MAX));
             if mailboxes.is_read(receiver, number) {
                 mailboxes.of(receiver).read.push(row);
                 mailboxes.read += 1;

@@ -1,5 +1,6 @@
 //! Records as rows.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -82,6 +83,23 @@ impl Ids {
     }
 }
 
+/// A message as it is written for each of its receivers.
+struct Message {
+    letter: Arc<Letter>,
+    number: i64,
+    sender: i64,
+    scope: Option<Cow<'static, str>>,
+    tag: Option<(i64, i64)>,
+}
+
+impl Message {
+    fn checksum(&self, to: &UserName) -> i64 {
+        let Letter { from, text, sent, road, receipt, .. } = &*self.letter;
+        let words = [to.as_str(), from.as_str(), text.as_str()];
+        checksum(words, [self.number, *sent, i64::from(*road == Road::Again)], self.scope.as_deref(), *receipt)
+    }
+}
+
 /// Writes records within a transaction. After a failure its mailboxes are not those of the file.
 pub(super) struct Writer<'a> {
     connection: &'a Connection,
@@ -160,60 +178,62 @@ impl<'a> Writer<'a> {
     }
 
     fn write_message(&mut self, to: &[UserName], letter: &Letter, tag: Option<Tag>) -> Result<(), StoreError> {
-        let sender = self.id(&letter.from)?;
-        let number = i64::try_from(letter.number).map_err(|_| StoreError::NumberTooBig(letter.number))?;
         let again = letter.road == Road::Again;
-        let stored = Arc::new(Letter { road: if again { Road::Again } else { Road::Mail }, ..letter.clone() });
-        let text = letter.text.as_str();
-        let scope = scope_word(&letter.scope);
-        let tag = tag.map(|tag| (number_or_max(tag.session), number_or_max(tag.line)));
+        let message = Message {
+            number: i64::try_from(letter.number).map_err(|_| StoreError::NumberTooBig(letter.number))?,
+            sender: self.id(&letter.from)?,
+            scope: scope_word(&letter.scope),
+            tag: tag.map(|tag| (number_or_max(tag.session), number_or_max(tag.line))),
+            letter: Arc::new(Letter { road: if again { Road::Again } else { Road::Mail }, ..letter.clone() }),
+        };
         for to in to {
             let receiver = self.id(to)?;
-            let words = [to.as_str(), letter.from.as_str(), text];
-            let crc = checksum(words, [number, letter.sent, i64::from(again)], scope.as_deref(), letter.receipt);
-            if self.mailboxes.is_read(receiver, number) {
-                // A session has read it, or a later one, and another one gives it back.
-                let rows = self.mailboxes.revoke(receiver, number - 1);
-                self.delete(rows)?;
-                self.execute(SET_CONFIRMED, [receiver, number - 1])?;
+            if self.mailboxes.is_read(receiver, message.number) {
+                self.take_back(receiver, message.number)?;
             }
-            let row = match self.mailboxes.row_of(receiver, number) {
-                Some(_) if !again => continue,
-                Some(row) => {
-                    let values = params![row, sender, letter.sent, again, text, crc, scope, letter.receipt];
-                    self.execute(CHANGE_MESSAGE, values)?;
-                    row
-                }
-                None => {
-                    let row = self.mailboxes.next_row();
-                    let (session, line) = tag.unzip();
-                    let values = params![
-                        row,
-                        receiver,
-                        number,
-                        sender,
-                        letter.sent,
-                        again,
-                        text,
-                        crc,
-                        session,
-                        line,
-                        scope,
-                        letter.receipt
-                    ];
-                    let mut is_new = self.add_message.execute(values)? == 1;
-                    if !is_new && self.execute(DROP_READ_TAG, params![sender, session, line, receiver])? == 1 {
-                        is_new = self.add_message.execute(values)? == 1;
-                    }
-                    if !is_new {
-                        continue;
-                    }
-                    row
-                }
+            let crc = message.checksum(to);
+            let row = match self.mailboxes.row_of(receiver, message.number) {
+                Some(_) if !again => None,
+                Some(row) => self.change(row, crc, &message)?,
+                None => self.add(receiver, crc, &message)?,
             };
-            self.mailboxes.put(receiver, number, row, Some(stored.clone()));
+            if let Some(row) = row {
+                self.mailboxes.put(receiver, message.number, row, Some(message.letter.clone()));
+            }
         }
         Ok(())
+    }
+
+    /// Makes room for a message that somebody gives back who has not read it, although its receiver
+    /// has confirmed it, or a later one, elsewhere.
+    fn take_back(&mut self, receiver: i64, number: i64) -> Result<(), StoreError> {
+        let rows = self.mailboxes.revoke(receiver, number - 1);
+        self.delete(rows)?;
+        self.execute(SET_CONFIRMED, [receiver, number - 1])?;
+        Ok(())
+    }
+
+    /// Gives a row to a message, unless another has its tag.
+    fn add(&mut self, receiver: i64, crc: i64, message: &Message) -> rusqlite::Result<Option<i64>> {
+        let row = self.mailboxes.next_row();
+        let &Message { ref letter, number, sender, ref scope, tag } = message;
+        let (again, text, (session, line)) = (letter.road == Road::Again, letter.text.as_str(), tag.unzip());
+        let sent = letter.sent;
+        let values =
+            params![row, receiver, number, sender, sent, again, text, crc, session, line, scope, letter.receipt];
+        let mut is_new = self.add_message.execute(values)? == 1;
+        if !is_new && self.execute(DROP_READ_TAG, params![sender, session, line, receiver])? == 1 {
+            is_new = self.add_message.execute(values)? == 1;
+        }
+        Ok(is_new.then_some(row))
+    }
+
+    /// Puts a message in the place of what has its number; that keeps its tag.
+    fn change(&self, row: i64, crc: i64, message: &Message) -> rusqlite::Result<Option<i64>> {
+        let Message { letter, sender, scope, .. } = message;
+        let (again, text) = (letter.road == Road::Again, letter.text.as_str());
+        self.execute(CHANGE_MESSAGE, params![row, sender, letter.sent, again, text, crc, scope, letter.receipt])?;
+        Ok(Some(row))
     }
 
     /// Deletes the messages that were read if there are too many of them.
