@@ -1,20 +1,19 @@
-//! Accepts connections: numbers each, starts its reader, and stays calm when that fails.
+//! Accepts connections: numbers each, has it read, and stays calm when that fails.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-use super::hub::Input;
 use super::ids::ConnId;
 use super::outbox;
-use super::session::{self, Connection, READER_STACK_BYTES};
+use super::readers::{Arrival, Readers};
+use super::session::Connection;
 use crate::clock::Clock;
 
 /// Connections that may wait to be accepted; with the usual 128, ten thousand log-ins at once
@@ -133,7 +132,7 @@ fn listen(address: SocketAddr, dual: bool) -> io::Result<TcpListener> {
 /// What all listeners share.
 #[derive(Debug)]
 pub(super) struct Door {
-    pub(super) hub: Sender<Input>,
+    pub(super) readers: Readers,
     /// The line for one connection too many.
     pub(super) full: Vec<u8>,
     /// Connections that fit.
@@ -213,12 +212,9 @@ fn admit(stream: TcpStream, peer: IpAddr, door: &Door) -> io::Result<()> {
     }
     let conn = ConnId(door.next.fetch_add(1, Ordering::Relaxed));
     let connection = Arc::new(Connection::new(stream, Arc::clone(&door.open)));
-    let (hub, for_reader) = (door.hub.clone(), Arc::clone(&connection));
-    let reader = thread::Builder::new()
-        .name("session".into())
-        .stack_size(READER_STACK_BYTES)
-        .spawn(move || session::read(conn, peer, for_reader, &hub));
-    reader.map(drop).inspect_err(|_| turn_away(&connection.stream, door))
+    let for_reader = Arc::clone(&connection);
+    let reading = door.readers.read(Arrival { conn, peer, connection: for_reader });
+    reading.inspect_err(|_| turn_away(&connection.stream, door))
 }
 
 /// Says that the server is full, if the socket takes it, and lets the connection go.

@@ -14,6 +14,7 @@ pub mod limits;
 mod listener;
 mod outbox;
 mod push;
+mod readers;
 mod session;
 pub mod state;
 pub mod store;
@@ -41,6 +42,7 @@ use flusher::Flusher;
 use hub::{Desk, Hub, Input, StoreLink};
 use listener::{Door, ListenError};
 use push::Posts;
+use readers::Readers;
 use state::{Remembered, Rules, State};
 use store::{OpenError, Place, Store, salvage};
 
@@ -209,7 +211,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let next = Arc::new(AtomicU64::new(1));
     let counter = Arc::new(Counter::new(hub_sender.clone(), clock, Arc::clone(&next)));
     let door = Arc::new(Door {
-        hub: hub_sender.clone(),
+        readers: Readers::new(hub_sender.clone()),
         full,
         capacity: capacity.clients,
         open: Arc::new(AtomicUsize::new(0)),
