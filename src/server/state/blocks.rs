@@ -34,7 +34,7 @@ impl State {
 
     /// The user that `word` names, unless it is nobody or the asker; then the asker is told.
     pub(super) fn target(&mut self, conn: ConnId, asker: UserId, word: &str, verb: &'static str) -> Option<UserId> {
-        match self.roster.find(word) {
+        match self.roster.find_for(asker, word) {
             None => {
                 self.refuse(conn, Refusal::InvalidUser(shown(word)));
                 None

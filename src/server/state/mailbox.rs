@@ -274,21 +274,26 @@ impl State {
         let may_lapse = !session.is_behind() && !session.confirms();
         let Some(visit) = session.visit() else { return };
         visit.unconfirmed.push(letter, from, stored, batch, may_lapse);
+        let (user, read) = (visit.user, visit.unconfirmed.take_run());
         if is_ours {
-            let mailbox = &mut self.roster[visit.user].mailbox;
+            let mailbox = &mut self.roster[user].mailbox;
             mailbox.passed = mailbox.passed.max(letter.number);
         }
         if letter.receipt {
             self.queue(conn);
         }
-        self.forget_read(conn);
+        self.forget_run(user, read);
     }
 
     /// Deletes from the store what has been read, once per run of stored texts.
     pub(super) fn forget_read(&mut self, conn: ConnId) {
         let Some(visit) = self.visit(conn) else { return };
-        let user = visit.user;
-        if let Some(read) = visit.unconfirmed.take_run() {
+        let (user, read) = (visit.user, visit.unconfirmed.take_run());
+        self.forget_run(user, read);
+    }
+
+    fn forget_run(&mut self, user: UserId, read: Option<Read>) {
+        if let Some(read) = read {
             self.roster[user].mailbox.confirm(&read);
             self.forget_mail(user, None);
         }

@@ -36,6 +36,8 @@ pub(super) struct User {
     pub(super) departing: u32,
     /// While online: since when. Else: the last moment online, if there was one.
     pub(super) seen: Option<Moment>,
+    /// Whom the user named last.
+    named: UserId,
     /// Consecutive wrong passwords, over all connections and dialects.
     pub(super) failures: Failures,
     /// Whom the user blocks, and of that what the disk holds.
@@ -58,6 +60,7 @@ impl User {
             session: None,
             departing: 0,
             seen: None,
+            named: UserId::FIRST,
             failures: Failures::default(),
             blocks: HashSet::new(),
             stored_blocks: HashSet::new(),
@@ -94,6 +97,18 @@ impl Roster {
     pub(super) fn find(&self, name: &str) -> Option<UserId> {
         let id = *self.by_name.get(name)?;
         self[id].password.is_some().then_some(id)
+    }
+
+    /// The same, asked by somebody. Most of the time he means whom he named before, and then
+    /// nothing is hashed and looked up.
+    pub(super) fn find_for(&mut self, asker: UserId, name: &str) -> Option<UserId> {
+        let before = self[asker].named;
+        if self[before].name.as_str() == name && self.is_account(before) {
+            return Some(before);
+        }
+        let named = self.find(name)?;
+        self[asker].named = named;
+        Some(named)
     }
 
     /// Whether the user has an account; others are invisible.
@@ -167,5 +182,27 @@ impl Index<UserId> for Roster {
 impl IndexMut<UserId> for Roster {
     fn index_mut(&mut self, id: UserId) -> &mut User {
         &mut self.users[id.0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_was_named_before_is_found_as_by_everybody_else() {
+        let mut roster = Roster::default();
+        let names = ["ghost", "hans", "luke", "yoda"];
+        // The first of them has no account, and everybody starts as if he had named him.
+        roster.id(&UserName::parse(names[0]).expect("legal"));
+        for name in &names[1..] {
+            roster.admit(UserName::parse(name).expect("legal"), "secret".to_owned());
+        }
+        let asker = roster.find("hans").expect("an account");
+        for name in ["ghost", "nobody", "yoda", "yoda", "yod", "luke", "ghost", "luke", "nobody", "luke", "hans"] {
+            assert_eq!(roster.find_for(asker, name), roster.find(name), "{name}");
+        }
+        roster.admit(UserName::parse("ghost").expect("legal"), "secret".to_owned());
+        assert!(roster.find_for(asker, "ghost").is_some());
     }
 }
