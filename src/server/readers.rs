@@ -1,6 +1,6 @@
 //! The threads that read clients. One is started when a connection comes and no thread waits for
 //! it; after its connection it waits for the next one for a moment, because the beginning and the
-//! end of a thread cost a fifth of a log-in.
+//! end of a thread cost a third of a log-in.
 
 use std::io;
 use std::net::IpAddr;
