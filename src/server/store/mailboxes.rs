@@ -9,12 +9,13 @@
 //! For the same reason a message that was read is not deleted at once. That its number is not
 //! above what its receiver has confirmed says enough; its row goes when there is time.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::server::ids::IdMap;
 use crate::wire::Letter;
 
 /// Bytes of messages that are kept in memory; at more all of them are forgotten, and mailboxes
@@ -37,7 +38,7 @@ const ALL_CONFIRMED: &str = "SELECT id, confirmed FROM users WHERE confirmed > 0
 /// The mailboxes of all users, by the rows of these.
 #[derive(Debug, Default)]
 pub(super) struct Mailboxes {
-    boxes: HashMap<i64, Mailbox>,
+    boxes: IdMap<Mailbox, i64>,
     /// The highest row that was ever used.
     last_row: i64,
     /// Messages that are not read, and rows of messages that are.
