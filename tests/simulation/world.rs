@@ -237,7 +237,9 @@ impl World {
         }
         for program in self.programs.iter().filter(|program| !busy && !program.ended && program.typed.is_empty()) {
             let reads = self.conns.iter().any(|conn| Some(conn.id) == program.conn && conn.reads);
-            if reads && program.conn.is_some_and(|conn| self.model.is_online(conn)) && program.done < program.lines {
+            let is_heard =
+                program.conn.is_some_and(|conn| self.model.is_online(conn) && !self.model.is_behind_mail(conn));
+            if reads && is_heard && program.done < program.lines {
                 self.model.fail(format!("{} has no answer to its line {}", program.seat, program.lines));
             }
         }

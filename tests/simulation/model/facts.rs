@@ -252,7 +252,9 @@ impl Model {
                 if !tags.iter().any(|line| is_this(&line)) {
                     // The same line would be carried out again.
                     text.tag = None;
-                    if text.is_stored && !text.is_returned && text.written.is_none() {
+                    // What came back from a session waits under no line.
+                    let is_new = text.written.is_none() && !text.is_returned && !text.is_back;
+                    if text.is_stored && is_new {
                         self.fail(format!("the disk does not know the line {tag:?} that has stored a text"));
                     }
                 }

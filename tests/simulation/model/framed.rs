@@ -402,6 +402,11 @@ impl Model {
         matches!(session.stage, Stage::Online(user) if self.is_departing(user))
     }
 
+    /// Lines on this connection are perhaps not heard yet: first comes what waited at its log-in.
+    pub(crate) fn is_behind_mail(&self, id: ConnId) -> bool {
+        self.session(id).is_some_and(|session| self.waits_for_another(session))
+    }
+
     /// An older framed session of this user is not at its end, so nothing comes to a newer one.
     pub(super) fn is_departing(&self, user: UserId) -> bool {
         let leaves = |session: &Session| session.post.is_some() && session.stage == Stage::Gone(Some(user));

@@ -366,6 +366,10 @@ impl Model {
                 self.take_back_told(user, confirmed);
             }
             self.drop_receipts(user, id);
+            if parting == Parting::Clean && !session.is_ours && session.post.is_none() {
+                let texts = self.users[user].texts.iter_mut();
+                texts.filter(|text| text.written == Some((id, false))).for_each(|text| text.is_read = true);
+            }
             match (parting, session.is_ours) {
                 _ if session.post.is_some() => self.return_unpushed(user, id),
                 // Who takes too long to read has confirmed nothing, nor does the disk forget.

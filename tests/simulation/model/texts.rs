@@ -49,10 +49,12 @@ pub(super) struct Text {
     pub(super) is_forgotten: bool,
     /// A push of it has failed, so it waits under no line of our client.
     pub(super) is_returned: bool,
+    /// Netcat had it when it left in order: it need not come again.
+    pub(super) is_read: bool,
     /// It is on the disk with the mark of a repetition.
     pub(super) is_marked: bool,
     /// It broke off with its connection once, so the disk may hold it.
-    is_back: bool,
+    pub(super) is_back: bool,
     /// It is on the disk.
     pub(super) is_stored: bool,
     /// It may be lost: a crash took it, or 64 newer ones count for it.
@@ -105,6 +107,7 @@ impl Text {
             is_confirmed: false,
             is_forgotten: false,
             is_returned: false,
+            is_read: false,
             is_marked: false,
             is_back: false,
             is_stored: false,
@@ -118,7 +121,7 @@ impl Text {
 
     /// Whether its place among the others is open, or another connection may have confirmed it.
     pub(super) fn has_lost_its_place(&self) -> bool {
-        self.is_renumbered || self.is_displaced || self.is_double
+        self.is_renumbered || self.is_displaced || self.is_double || self.is_read
     }
 
     /// Whether this letter of `from` can be this text.
