@@ -114,7 +114,8 @@ impl Model {
     pub(crate) fn reported(&mut self, written: bool) {
         let facts = std::mem::take(&mut self.at_store);
         if !written {
-            self.retry_due = true;
+            (self.retry_due, self.owes) = (true, true);
+            self.keep_uncovered();
             // The mark of a repetition may be what was refused.
             for text in self.users.iter_mut().flat_map(|user| &mut user.texts) {
                 text.may_say_again |= std::mem::take(&mut text.must_say_again);
@@ -184,7 +185,7 @@ impl Model {
 
     /// A page of mail could not be read.
     pub(crate) fn page_refused(&mut self) {
-        self.retry_due = true;
+        (self.retry_due, self.owes) = (true, true);
     }
 
     /// The server has been killed and starts again from the disk: with this number, and with what
@@ -205,8 +206,9 @@ impl Model {
         self.groundless.clear();
         self.unkept.clear();
         self.unreturned.clear();
+        self.uncovered.clear();
         self.addresses = Addresses::default();
-        (self.stopping, self.retry_due) = (false, false);
+        (self.stopping, self.retry_due, self.owes) = (false, false, false);
         self.next_heartbeat = now.elapsed + HEARTBEAT;
         self.groups = self.stored_groups.clone();
         if !self.groups.is_empty() {

@@ -101,6 +101,10 @@ pub(crate) struct Model {
     beliefs: Vec<Belief>,
     /// The disk refused something that is tried again with the next sign of life.
     retry_due: bool,
+    /// The same until that has been done.
+    owes: bool,
+    /// Texts that were read after one that came back, until the disk has forgotten them.
+    uncovered: Vec<(UserId, u64)>,
     /// When it was last tried again.
     last_retry: i64,
     stopping: bool,
@@ -281,6 +285,8 @@ impl Model {
             counted: 0,
             beliefs: Vec::new(),
             retry_due: false,
+            owes: false,
+            uncovered: Vec::new(),
             last_retry: i64::MIN,
             stopping: false,
             is_off: setup.allow_new_users || setup.mailbox_max < MAILBOX_MESSAGES_MAX,
@@ -499,6 +505,7 @@ impl Model {
             return;
         }
         self.forget_pushed();
+        self.forget_read();
         let late = self.sessions.iter().filter(|session| !is_slow(session.id)).find_map(|session| {
             let missing = session.expected.iter().find(|expected| !self.is_optional(expected));
             let id = session.id.0;

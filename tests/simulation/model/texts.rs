@@ -155,6 +155,41 @@ impl Model {
                 text.meant_for = now_at;
             }
         }
+        if again {
+            self.uncover(user, id);
+        }
+    }
+
+    /// What came back stands before what newer sessions have read meanwhile. If the disk refuses to
+    /// forget that, it comes again.
+    fn uncover(&mut self, user: UserId, id: ConnId) {
+        let now_at = self.users[user].conn;
+        let is_back = |text: &Text| text.may_repeat && text.written == Some((id, false));
+        let texts = self.users[user].texts.iter_mut().skip_while(|text| !is_back(text));
+        for text in texts.filter(|text| !text.is_forgotten) {
+            let is_gone = |(other, _)| other != id && Some(other) != now_at;
+            if text.is_confirmed || text.written.is_some_and(is_gone) {
+                text.may_repeat |= self.owes;
+                self.uncovered.push((user, text.number));
+            }
+        }
+    }
+
+    /// The disk has refused a batch.
+    pub(super) fn keep_uncovered(&mut self) {
+        for (user, number) in std::mem::take(&mut self.uncovered) {
+            if let Some(text) = text(&mut self.users[user], number) {
+                text.may_repeat = true;
+            }
+        }
+    }
+
+    /// Everything is at rest, so the disk has forgotten what was read, unless it has refused to.
+    pub(super) fn forget_read(&mut self) {
+        if !self.retry_due {
+            self.owes = false;
+            self.uncovered.clear();
+        }
     }
 
     /// Netcat has broken after it had left in order.
