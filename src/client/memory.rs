@@ -54,10 +54,15 @@ impl Memory {
         fs::read_to_string(path).ok().and_then(|text| text.trim_end().parse().ok()).unwrap_or(0)
     }
 
-    /// Keeps the highest number that was shown. The file holds the old or the new number,
-    /// whenever the program ends.
+    /// Keeps the highest number that was shown: a program that was stopped for a while may come with
+    /// a lower one than another has kept since. The file holds the old or the new number, whenever
+    /// the program ends. Of two programs that write in one moment the lower number may stay; what is
+    /// above it is shown again.
     pub(super) fn keep_shown(&self, reader: &Reader, number: u64) -> io::Result<()> {
         let Some(path) = self.shown_file(reader) else { return Ok(()) };
+        if self.shown(reader) >= number {
+            return Ok(());
+        }
         replace(&path, &format!("{number}\n"))
     }
 
@@ -218,6 +223,17 @@ mod tests {
         {
             fs::write(&path, line.replace("{}", &digest.to_string())).expect("written");
             assert_eq!(memory.offered(&hans, one), [], "{line}");
+        }
+    }
+
+    #[test]
+    fn the_highest_number_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let memory = Memory::open(folder.path()).expect("there");
+        let hans = reader("a", "hans");
+        for (number, highest) in [(7, 7), (9, 9), (8, 9), (10, 10)] {
+            memory.keep_shown(&hans, number).expect("kept");
+            assert_eq!(memory.shown(&hans), highest);
         }
     }
 

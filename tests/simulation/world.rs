@@ -767,7 +767,7 @@ impl World {
                 }
                 mind::Effect::Remember(reader, number) => {
                     match self.shown.iter_mut().find(|(other, _)| *other == reader) {
-                        Some((_, known)) => *known = number,
+                        Some((_, known)) => *known = number.max(*known),
                         None => self.shown.push((reader, number)),
                     }
                 }
