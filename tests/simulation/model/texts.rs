@@ -53,7 +53,7 @@ pub(super) struct Text {
     pub(super) is_read: bool,
     /// It is on the disk with the mark of a repetition.
     pub(super) is_marked: bool,
-    /// It broke off with its connection once, so the disk may hold it.
+    /// It came back from a connection once, so the disk may hold it, and not under its line.
     pub(super) is_back: bool,
     /// It is on the disk.
     pub(super) is_stored: bool,
@@ -148,8 +148,9 @@ impl Model {
                 text.may_say_again |= again;
                 // And the newer session may get it from the disk besides.
                 text.is_double |= again && (text.is_stored || text.is_back) && now_at.is_some();
-                text.is_back |= again && now_at.is_none();
+                text.is_back |= now_at.is_none();
             }
+            text.is_back |= text.meant_for == Some(id) && !text.is_mail && now_at.is_none();
             text.may_say_again |= again && text.meant_for == Some(id);
             if text.meant_for == Some(id) && (is_taken_over || (now_at.is_none() && text.number > passed)) {
                 text.meant_for = now_at;
