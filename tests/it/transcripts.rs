@@ -160,6 +160,7 @@ transcripts! {
         receipts_durable
         receipts_ours
         receipts_stalled
+        receipts_two_sessions
         reset
         stalled
         status

@@ -459,7 +459,7 @@ impl State {
         }
         for (to, by, receipt) in remembered.receipts {
             let (to, by) = (roster.id(&to), roster.id(&by));
-            roster[to].receipts.remember(by, receipt);
+            roster[to].receipts.add(by, receipt);
         }
         for (by, whom) in remembered.blocks {
             let (by, whom) = (roster.id(&by), roster.id(&whom));

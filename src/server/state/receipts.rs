@@ -17,6 +17,10 @@ use crate::wire::name::UserName;
 /// Readers whose receipts may wait for one user; of more he hears only that there were more.
 pub const RECEIPTS_MAX: usize = 1000;
 
+/// Receipts of one reader that are kept apart because sessions were told of them at different
+/// times; at more, the two oldest become one, and may be told once more.
+const PARTS_MAX: usize = 16;
+
 /// Readers named in one receipt; the others are counted.
 const READERS_NAMED_MAX: usize = 100;
 
@@ -31,51 +35,92 @@ pub struct Receipt {
     pub seen: i64,
 }
 
+impl Receipt {
+    fn and(self, more: Self) -> Self {
+        let texts = self.texts.saturating_add(more.texts);
+        Self { texts, sent: self.sent.max(more.sent), seen: self.seen.max(more.seen) }
+    }
+}
+
 /// The receipts that wait for one user.
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
-    by_reader: BTreeMap<UserId, Receipt>,
+    /// Oldest first.
+    by_reader: BTreeMap<UserId, Vec<Part>>,
     /// There were more readers than may wait.
     dropped: bool,
+    /// Counts the parts.
+    last: u64,
+}
+
+/// Receipts that are told together. Two sessions of a user may each confirm what it was told, and
+/// no more than that.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    id: u64,
+    receipt: Receipt,
+    /// A session was told of it, so nothing is added to it.
+    is_told: bool,
 }
 
 impl Receipts {
-    pub(super) fn remember(&mut self, reader: UserId, receipt: Receipt) {
-        self.by_reader.insert(reader, receipt);
-    }
-
     /// Adds to what waits; `false` if there is no room for one more reader.
-    fn add(&mut self, reader: UserId, more: Receipt) -> bool {
-        if let Some(receipt) = self.by_reader.get_mut(&reader) {
-            receipt.texts = receipt.texts.saturating_add(more.texts);
-            receipt.sent = receipt.sent.max(more.sent);
-            receipt.seen = receipt.seen.max(more.seen);
+    pub(super) fn add(&mut self, reader: UserId, more: Receipt) -> bool {
+        if let Some(part) = self.by_reader.get_mut(&reader).and_then(|parts| parts.last_mut())
+            && !part.is_told
+        {
+            part.receipt = part.receipt.and(more);
             return true;
         }
-        let fits = self.by_reader.len() < RECEIPTS_MAX;
-        if fits {
-            self.by_reader.insert(reader, more);
-        }
-        self.dropped |= !fits;
-        fits
+        self.last += 1;
+        self.put(reader, Part { id: self.last, receipt: more, is_told: false })
     }
 
-    /// Takes off what was shown; what has come since stays.
-    fn confirm(&mut self, reader: UserId, shown: Receipt) {
-        let Some(receipt) = self.by_reader.get_mut(&reader) else { return };
-        receipt.texts = receipt.texts.saturating_sub(shown.texts);
-        if receipt.texts == 0 {
+    /// The same for a part; one that waits already stays as it is.
+    fn put(&mut self, reader: UserId, part: Part) -> bool {
+        if self.by_reader.len() >= RECEIPTS_MAX && !self.by_reader.contains_key(&reader) {
+            self.dropped = true;
+            return false;
+        }
+        let parts = self.by_reader.entry(reader).or_default();
+        if !parts.iter().any(|other| other.id == part.id) {
+            parts.push(part);
+        }
+        if let [first, second, ..] = parts[..]
+            && parts.len() > PARTS_MAX
+        {
+            self.last += 1;
+            let receipt = first.receipt.and(second.receipt);
+            parts.splice(..2, [Part { id: self.last, receipt, is_told: true }]);
+        }
+        true
+    }
+
+    /// Takes off what was told; what has come or come back since stays.
+    fn confirm(&mut self, reader: UserId, told: &[Part]) {
+        let Some(parts) = self.by_reader.get_mut(&reader) else { return };
+        parts.retain(|part| !told.iter().any(|other| other.id == part.id));
+        if parts.is_empty() {
             self.by_reader.remove(&reader);
         }
     }
+
+    /// All that waits from one reader.
+    fn of(&self, reader: UserId) -> Option<Receipt> {
+        sum(self.by_reader.get(&reader)?)
+    }
 }
 
-/// A waiting receipt that was sent to its user and is not confirmed.
+fn sum(parts: &[Part]) -> Option<Receipt> {
+    parts.iter().map(|part| part.receipt).reduce(Receipt::and)
+}
+
+/// Waiting receipts of one reader that were sent to their user and are not confirmed.
 #[derive(Debug)]
 pub(super) struct Told {
     reader: UserId,
-    receipt: Receipt,
-    /// The store holds it.
+    parts: Vec<Part>,
+    /// The store holds them.
     stored: bool,
 }
 
@@ -167,7 +212,7 @@ impl State {
 
     /// Makes the store hold what waits for `sender` from `reader`; tried again until it does.
     pub(super) fn store_receipt(&mut self, sender: UserId, reader: UserId) {
-        let receipt = self.roster[sender].receipts.by_reader.get(&reader).copied();
+        let receipt = self.roster[sender].receipts.of(reader);
         let (to, by) = (self.roster[sender].name.clone(), self.roster[reader].name.clone());
         self.store(Record::Receipt { to, by, receipt }, None, None, Promise::Receipt(sender, reader));
     }
@@ -176,10 +221,13 @@ impl State {
     pub(super) fn show_receipts(&mut self, conn: ConnId, user: UserId) {
         let receipts = &mut self.roster[user].receipts;
         let dropped = std::mem::take(&mut receipts.dropped);
-        let waiting: Vec<(UserId, Receipt)> =
-            receipts.by_reader.iter().map(|(&reader, &receipt)| (reader, receipt)).collect();
-        let mut named: Vec<(UserName, Receipt)> =
-            waiting.iter().map(|&(reader, receipt)| (self.roster[reader].name.clone(), receipt)).collect();
+        let waiting = receipts.by_reader.iter_mut().map(|(&reader, parts)| {
+            parts.iter_mut().for_each(|part| part.is_told = true);
+            Told { reader, parts: parts.clone(), stored: true }
+        });
+        let waiting: Vec<Told> = waiting.collect();
+        let named = waiting.iter().filter_map(|told| Some((self.roster[told.reader].name.clone(), sum(&told.parts)?)));
+        let mut named: Vec<(UserName, Receipt)> = named.collect();
         named.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         for (by, Receipt { texts, sent, seen }) in named {
             self.send(conn, Notice::SeenMeanwhile { by, texts, sent, seen });
@@ -188,8 +236,7 @@ impl State {
             self.send(conn, Notice::ReceiptsDropped { max: RECEIPTS_MAX });
         }
         if let Some(visit) = self.visit(conn) {
-            visit.unconfirmed.told =
-                waiting.into_iter().map(|(reader, receipt)| Told { reader, receipt, stored: true }).collect();
+            visit.unconfirmed.told = waiting;
         }
     }
 
@@ -199,28 +246,34 @@ impl State {
         let Some(visit) = session.visit() else { return };
         let told = &mut visit.unconfirmed.told;
         if let Some(at) = told.iter().position(|told| self.roster[told.reader].name.as_str() == reader) {
-            let Told { reader, receipt, .. } = told.swap_remove(at);
-            self.forget_receipt(user, reader, receipt);
+            let Told { reader, parts, .. } = told.swap_remove(at);
+            self.forget_receipt(user, reader, &parts);
         }
     }
 
     /// The end of netcat's session: what was written to it has been read.
     pub(super) fn confirm_receipts(&mut self, user: UserId, told: &mut [Told]) {
         for told in told {
-            self.forget_receipt(user, told.reader, told.receipt);
+            self.forget_receipt(user, told.reader, &told.parts);
             told.stored = false;
         }
     }
 
-    fn forget_receipt(&mut self, user: UserId, reader: UserId, shown: Receipt) {
-        self.roster[user].receipts.confirm(reader, shown);
+    fn forget_receipt(&mut self, user: UserId, reader: UserId, told: &[Part]) {
+        self.roster[user].receipts.confirm(reader, told);
         self.store_receipt(user, reader);
     }
 
     /// The connection has broken: what the store no longer holds waits once more.
     pub(super) fn give_back_receipts(&mut self, user: UserId, unconfirmed: &mut Unconfirmed) {
         for told in std::mem::take(&mut unconfirmed.told).into_iter().filter(|told| !told.stored) {
-            self.keep_receipt(user, told.reader, told.receipt);
+            let mut fits = true;
+            for part in told.parts {
+                fits &= self.roster[user].receipts.put(told.reader, part);
+            }
+            if fits {
+                self.store_receipt(user, told.reader);
+            }
         }
     }
 }

@@ -308,10 +308,10 @@ impl Model {
         if !(certain..=told.texts.len()).contains(&texts) || texts == 0 {
             return Err(format!("{by} has seen {certain} to {} texts meanwhile, and not {texts}", told.texts.len()));
         }
-        let last = told.texts.iter().map(|text| text.seen).max();
+        let last = told.texts.iter().map(|text| text.seen).max().zip(told.texts.iter().map(|text| text.sent).max());
         let is_known =
             told.texts.iter().any(|text| text.seen == *seen) && told.texts.iter().any(|text| text.sent <= *sent);
-        if !is_known || (certain == told.texts.len() && last != Some(*seen)) {
+        if !is_known || (certain == told.texts.len() && last != Some((*seen, *sent))) {
             return Err(format!("{notice:?} has a wrong time"));
         }
         self.reach(Rule::MeanwhileTold);
@@ -394,7 +394,11 @@ impl Model {
     pub(super) fn take_back_told(&mut self, user: UserId, confirmed: Vec<Told>) {
         for told in confirmed {
             let by = told.by;
-            self.users[user].waiting.extend(told.texts);
+            // Two sessions may have been told of the same text, and have confirmed it.
+            let waiting = &mut self.users[user].waiting;
+            let fresh = told.texts.into_iter().filter(|text| !waiting.iter().any(|other| other.is(text)));
+            let fresh: Vec<Waiting> = fresh.collect();
+            waiting.extend(fresh);
             self.keep_receipts(user, by, false);
             self.reach(Rule::MeanwhileBack);
         }
