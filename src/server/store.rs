@@ -48,7 +48,7 @@ use start::begin_run;
 use writer::{DROP_MESSAGES, Ids, Writer, wall_of};
 
 /// Most messages in one page of a mailbox; the rest comes with the next page.
-pub const PAGE_MESSAGES_MAX: usize = 256;
+pub const PAGE_MESSAGES_MAX: usize = 512;
 
 /// Most text in one page of a mailbox, in bytes; a single message may be longer.
 pub const PAGE_BYTES_MAX: usize = 64 * 1024;

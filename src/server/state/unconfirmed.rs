@@ -15,6 +15,9 @@ use crate::wire::{Letter, Road, Scope};
 /// written to the socket counts as confirmed.
 pub const UNCONFIRMED_MAX: usize = 64;
 
+/// A ring with room for more texts than that has held a page of a mailbox.
+const ROOM_PAGED: usize = 2 * UNCONFIRMED_MAX;
+
 /// Bytes of text for which an empty ring keeps the room.
 const ROOM_BYTES: usize = 4096;
 
@@ -133,6 +136,9 @@ impl Unconfirmed {
     /// `stored`: the store holds it as well.
     pub(super) fn push(&mut self, letter: &Letter, from: UserId, stored: bool, batch: u32, may_lapse: bool) {
         while self.is_full() && may_lapse && self.pop_if(|oldest| oldest.batch != batch && !oldest.receipt).is_some() {}
+        if self.ring.len() < UNCONFIRMED_MAX && self.ring.capacity() > ROOM_PAGED {
+            self.shrink();
+        }
         let text = letter.text.as_str().as_bytes();
         self.texts.extend(text);
         self.ring.push_back(Delivered {
@@ -163,10 +169,15 @@ impl Unconfirmed {
             seen.extend(oldest.receipt.then(|| oldest.got()));
         }
         if self.ring.is_empty() {
-            self.ring.shrink_to(UNCONFIRMED_MAX);
-            self.texts.shrink_to(ROOM_BYTES);
+            self.shrink();
         }
         seen
+    }
+
+    /// Gives back the room for more than is usually there.
+    fn shrink(&mut self) {
+        self.ring.shrink_to(UNCONFIRMED_MAX);
+        self.texts.shrink_to(ROOM_BYTES);
     }
 
     /// A stored text that our client had shown before.
