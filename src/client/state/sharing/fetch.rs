@@ -297,10 +297,20 @@ impl Sharing {
 
     pub(super) fn not_written(&mut self, file: &FileName, trouble: Trouble) {
         let Some(running) = self.running.remove(file) else { return };
+        self.failing.insert(file.clone(), (running.line, trouble));
         self.plan_on(download::Event::Abandon(file.clone()));
         self.chore(Chore::Leave(file.clone()));
-        self.show(Report::Failed(file.clone(), trouble));
-        self.done(running.line);
+    }
+
+    /// Tells of downloads that could not be written, once nothing of them is being written any
+    /// more: whoever reads it can begin anew at once.
+    pub(super) fn tell_of_failures(&mut self) {
+        let plan = &self.plan;
+        let over: Vec<_> = self.failing.extract_if(.., |file, _| !plan.contains(file)).collect();
+        for (file, (line, trouble)) in over {
+            self.show(Report::Failed(file, trouble));
+            self.done(line);
+        }
     }
 
     /// Tells a bar how far the downloads are, but not too often.

@@ -148,6 +148,8 @@ pub struct Sharing {
     said: VecDeque<FileName>,
     wanting: BTreeMap<FileName, Wanting>,
     running: BTreeMap<FileName, Running>,
+    /// Downloads that cannot be written, of which something still may be: whose line, and why.
+    failing: BTreeMap<FileName, (u64, Trouble)>,
     /// What the server is listing, in answer to the plan.
     lists: BTreeMap<FileName, BTreeMap<UserName, ChunkSet>>,
     /// The ways to all holders who are dialled, or were.
@@ -191,6 +193,7 @@ impl Sharing {
             said: VecDeque::new(),
             wanting: BTreeMap::new(),
             running: BTreeMap::new(),
+            failing: BTreeMap::new(),
             lists: BTreeMap::new(),
             routes: BTreeMap::new(),
             unsaid: BTreeMap::new(),
@@ -204,7 +207,10 @@ impl Sharing {
     /// Whether something that was typed is still being done.
     pub fn is_busy(&self) -> bool {
         let is_typed = |wanting: &Wanting| wanting.line != NO_LINE;
-        self.is_registering() || self.wanting.values().any(is_typed) || !self.running.is_empty()
+        self.is_registering()
+            || self.wanting.values().any(is_typed)
+            || !self.running.is_empty()
+            || !self.failing.is_empty()
     }
 
     /// Whether a file that was typed is being registered.
@@ -436,6 +442,7 @@ impl Sharing {
                 download::Order::Ended(summary) => self.ended(summary),
             }
         }
+        self.tell_of_failures();
     }
 
     fn ask_for_ticket(&mut self, user: UserName) {
@@ -470,7 +477,10 @@ impl Sharing {
 
     fn under_way(&self) -> usize {
         let wanting = self.wanting.values().filter(|wanting| wanting.line != NO_LINE).count();
-        wanting + self.running.len() + self.registering.values().filter(|it| it.line.is_some()).count()
+        wanting
+            + self.running.len()
+            + self.failing.len()
+            + self.registering.values().filter(|it| it.line.is_some()).count()
     }
 
     /// Refuses a name that no file can have, one that is under way, and too many at once.
