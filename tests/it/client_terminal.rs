@@ -53,7 +53,8 @@ impl Terminal {
 
     fn run(client: &Command, (rows, columns): (u16, u16)) -> Self {
         let mut shell = Command::new("sh");
-        let script = "stty sane; echo ready; read go; echo pid=$$; (exec \"$@\"); echo code=$?; read done";
+        // Ctrl-C between two lines of the editor is a signal, for the shell as well.
+        let script = "trap : INT; stty sane; echo ready; read go; echo pid=$$; (exec \"$@\"); echo code=$?; read done";
         shell.args(["-c", script, "sh"]).arg(client.get_program()).args(client.get_args());
         for (name, value) in client.get_envs() {
             match value {
