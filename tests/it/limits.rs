@@ -299,6 +299,8 @@ fn a_text_to_many_says_once_that_some_mailboxes_are_full() {
 
 #[test]
 fn a_crowd_is_told_together_who_came_and_went() {
+    // A millisecond for each ten who are here.
+    const MILLIS: i64 = CROWD_MIN as i64 / 10;
     let mut stage = crowd(CROWD_MIN + 5);
     let clients: Vec<char> = ('\u{4e00}'..).take(CROWD_MIN + 5).collect();
     let [first, x, y, z, last] = [0, CROWD_MIN, CROWD_MIN + 1, CROWD_MIN + 2, CROWD_MIN + 3].map(|at| clients[at]);
@@ -321,7 +323,7 @@ fn a_crowd_is_told_together_who_came_and_went() {
 
     // Then only after a while, each what happened since he came, and nobody of who blocks him.
     let seen = [log_in(&mut stage, CROWD_MIN), log_in(&mut stage, CROWD_MIN + 1)].concat();
-    let seen = [seen, stage.perform(&Act::Pass(24))].concat();
+    let seen = [seen, stage.perform(&Act::Pass(MILLIS - 1))].concat();
     assert_eq!(heard(&seen, first), [""; 0]);
     let seen = stage.perform(&Act::Pass(1));
     assert_eq!(heard(&seen, first), [came_x.clone(), came_y.clone()]);
@@ -337,7 +339,7 @@ fn a_crowd_is_told_together_who_came_and_went() {
     assert_eq!(heard(&seen, first), [left_x.clone(), came_z, format!("{}: hello", names[2])]);
     log_in(&mut stage, CROWD_MIN + 3);
     say(&mut stage, last, "logout");
-    let seen = stage.perform(&Act::Pass(25));
+    let seen = stage.perform(&Act::Pass(MILLIS));
     assert_eq!(heard(&seen, first).len(), 2, "{seen:?}");
     assert!(heard(&seen, z).iter().all(|line| *line != left_x));
 }

@@ -12,7 +12,7 @@ use crate::wire::{Ago, Refusal};
 
 /// With so many online, comings and goings are gathered and told together: else each would cost
 /// a send to everybody, and a lecture hall that logs in would wait for its own announcements.
-pub const CROWD_MIN: usize = 256;
+pub const CROWD_MIN: usize = 16;
 
 /// They are gathered for a millisecond for so many online, and a second at most: telling costs a
 /// send to each, so however large the crowd is, it takes the same share of the time.
