@@ -45,7 +45,7 @@ pub use letter::{checksum, read_letter};
 use mailboxes::{Entry, Mailboxes};
 use schema::{check, examine, set_up};
 use start::begin_run;
-use writer::{DROP_MESSAGES, Ids, Writer, wall_of};
+use writer::{COPY_DAMAGED, DROP_MESSAGES, Ids, Writer, wall_of};
 
 /// Most messages in one page of a mailbox; the rest comes with the next page.
 pub const PAGE_MESSAGES_MAX: usize = 512;
@@ -62,10 +62,6 @@ const BUSY_WAIT: Duration = Duration::from_millis(500);
 const GET_MESSAGE: &str = "
     SELECT number, name, sent, again, text, crc, scope, receipt FROM messages LEFT JOIN users ON users.id = sender
     WHERE messages.id = ?1";
-const COPY_DAMAGED: &str = "
-    INSERT INTO damaged SELECT receiver, number, sender, sent, again, text, crc, ?2, scope, receipt FROM messages
-    WHERE id = ?1";
-
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
@@ -156,7 +152,9 @@ impl Store {
         }
         let mut mailboxes = self.take_mailboxes()?;
         let Self { connection, ids, .. } = self;
+        let mut has_begun = false;
         let result = transact(connection, |transaction| {
+            has_begun = true;
             let mut writer = Writer::new(transaction, ids, &mut mailboxes)?;
             records.iter().try_for_each(|record| writer.write(record))?;
             writer.sweep_if_due()
@@ -166,6 +164,8 @@ impl Store {
                 self.mailboxes = Some(mailboxes);
                 self.wall = records.iter().rev().find_map(wall_of).unwrap_or(self.wall);
             }
+            // Another program has the file.
+            Err(_) if !has_begun => self.mailboxes = Some(mailboxes),
             // Names that were new in this batch have lost their rows.
             Err(_) => self.ids.forget(),
         }

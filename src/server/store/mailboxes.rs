@@ -33,7 +33,7 @@ const READ_ROWS_MAX: usize = 128 * 1024;
 const NOBODY: i64 = 0;
 
 const ALL_ROWS: &str = "SELECT id, receiver, number FROM messages";
-const ALL_CONFIRMED: &str = "SELECT id, confirmed FROM users WHERE confirmed > 0";
+const ALL_CONFIRMED: &str = "SELECT id, confirmed FROM users WHERE typeof(confirmed) = 'integer'";
 
 /// The mailboxes of all users, by the rows of these.
 #[derive(Debug, Default)]
@@ -101,7 +101,8 @@ impl Mailboxes {
 
     /// A row for a new message.
     pub(super) fn next_row(&mut self) -> i64 {
-        self.last_row += 1;
+        // Beyond the last row there is nothing to be had, and the message is refused.
+        self.last_row = self.last_row.saturating_add(1);
         self.last_row
     }
 

@@ -6,8 +6,9 @@
 //! Numbers may have been lost with the rest, so the fresh store has an identity of its own, and
 //! no sessions to resume; receipts that waited are gone. The damaged file is kept beside it.
 //!
-//! The first page says where the tables begin, and that is the same in every store: if it is
-//! lost, the first page of the fresh store takes its place. All of this happens to a copy.
+//! The first page says where the tables begin: if it is lost, the first page of the fresh store takes
+//! its place. In a store that the first versions began some tables begin elsewhere, and are not
+//! found then. All of this happens to a copy.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -308,14 +309,14 @@ enum Message {
 fn read_message(row: &Row<'_>, users: &BTreeMap<i64, User>) -> Message {
     let user = |column| row.get::<_, i64>(column).ok().and_then(|id| users.get(&id));
     let (Some(receiver), Some(sender)) = (user(1), user(3)) else { return Message::Altered };
-    if row.get::<_, i64>(2).is_ok_and(|number| number <= receiver.confirmed) {
-        return Message::Read;
-    }
     let column = |column| row.get_ref(column).unwrap_or(ValueRef::Null);
     for (to, from) in receiver.names.iter().flat_map(|to| sender.names.iter().map(move |from| (to, from))) {
         let from = ValueRef::Text(from.as_str().as_bytes());
         let columns = [column(2), from, column(4), column(5), column(6), column(7), column(8), column(9)];
         if let Some(letter) = read_letter(to, columns) {
+            if i64::try_from(letter.number).is_ok_and(|number| number <= receiver.confirmed) {
+                return Message::Read;
+            }
             let letter = Letter { road: Road::Again, ..letter };
             return Message::Whole(Record::Message { to: vec![to.clone()], letter, tag: None });
         }

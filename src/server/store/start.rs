@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use rusqlite::types::Value;
+use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 
 use super::error::OpenError;
+use super::letter::read_letter;
 use super::schema::upgrade;
-use super::writer::{Ids, SET_META};
+use super::writer::{COPY_DAMAGED, Ids, SET_META};
 use crate::server::state::{GroupId, Receipt, Remembered, RememberedUser, TokenHash, Tokens};
 use crate::wire::Tag;
 use crate::wire::name::{GroupName, UserName};
@@ -18,6 +19,14 @@ const SEQUENCE_BITS: u32 = 40;
 /// Start counters end here, so that every message number is a positive SQLite integer.
 pub(super) const STARTS_END: i64 = 1 << (63 - SEQUENCE_BITS);
 
+/// How far users have read, where nobody can have read so far yet: their mail comes again then.
+const DOUBT_CONFIRMED: &str = "
+    UPDATE users SET confirmed = 0 WHERE typeof(confirmed) <> 'integer' OR confirmed >> ?2 > ?1";
+/// What was read, as far as the file tells.
+const ALL_READ: &str = "
+    SELECT messages.id, receiver.name, number, sender.name, sent, again, text, crc, scope, receipt FROM messages
+    JOIN users AS receiver ON receiver.id = messages.receiver LEFT JOIN users AS sender ON sender.id = messages.sender
+    WHERE number <= receiver.confirmed";
 const DROP_READ: &str = "
     DELETE FROM messages WHERE number <= (SELECT confirmed FROM users WHERE users.id = receiver)";
 pub(super) const GET_META: &str = "SELECT value FROM meta WHERE key = ?1";
@@ -25,7 +34,8 @@ const CLOSE_CRASHED: &str = "
     UPDATE users SET online = 0, last_seen = max(ifnull(last_seen, 0), ?1) WHERE online <> 0";
 const ALL_USERS: &str = "
     SELECT name, last_seen, count, bytes, last, id, token, used_token FROM users LEFT JOIN (
-        SELECT receiver, count(*) AS count, sum(octet_length(text)) AS bytes, max(number) AS last
+        SELECT receiver, count(*) AS count, sum(octet_length(text)) AS bytes, 
+            max(CASE WHEN typeof(number) = 'integer' THEN number END) AS last
         FROM messages GROUP BY receiver
     ) ON receiver = id";
 const ALL_TAGS: &str = "
@@ -56,7 +66,9 @@ pub(super) fn begin_run(
 
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(refused)?;
     upgrade(&transaction, version).map_err(refused)?;
-    transaction.execute(DROP_READ, []).map_err(refused)?;
+    let counted: i64 = meta(&transaction, "starts").map_err(refused)?.unwrap_or(0);
+    transaction.execute(DOUBT_CONFIRMED, params![counted, SEQUENCE_BITS]).map_err(refused)?;
+    drop_read(&transaction, now).map_err(refused)?;
     let heartbeat: i64 = meta(&transaction, "heartbeat").map_err(refused)?.unwrap_or(0);
     transaction.execute(CLOSE_CRASHED, [heartbeat]).map_err(refused)?;
     let (ids, mut remembered) = read_all(&transaction).map_err(refused)?;
@@ -64,7 +76,6 @@ pub(super) fn begin_run(
     // The counter alone would do, unless somebody has edited it.
     let highest = remembered.users.iter().map(|user| user.last >> SEQUENCE_BITS).max().unwrap_or(0);
     let highest = i64::try_from(highest).unwrap_or(i64::MAX);
-    let counted: i64 = meta(&transaction, "starts").map_err(refused)?.unwrap_or(0);
     let starts = counted.max(highest).saturating_add(1);
     if !(1..STARTS_END).contains(&starts) {
         return Err(damaged(format!("the start counter says {counted}")));
@@ -80,6 +91,23 @@ pub(super) fn begin_run(
     }
     transaction.commit().map_err(refused)?;
     Ok((id, ids, remembered))
+}
+
+/// Deletes what was read before the last run ended. That is what its number says, so it is looked
+/// at once more: a damaged one goes where it can be found.
+fn drop_read(connection: &Connection, now: i64) -> rusqlite::Result<()> {
+    let mut statement = connection.prepare(ALL_READ)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let column = |column| row.get_ref(column).unwrap_or(ValueRef::Null);
+        let columns = std::array::from_fn(|at| column(at + 2));
+        if read_name(row, 1).is_some_and(|receiver| read_letter(&receiver, columns).is_none()) {
+            let id: i64 = row.get(0)?;
+            connection.execute(COPY_DAMAGED, [id, now])?;
+            log::error!("a message that was read, or is damaged, is kept in the table \"damaged\": row {id}");
+        }
+    }
+    connection.execute(DROP_READ, []).map(drop)
 }
 
 fn new_id() -> Result<String, String> {

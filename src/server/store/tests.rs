@@ -514,6 +514,7 @@ fn a_damaged_message_is_kept_but_never_delivered() {
         "UPDATE messages SET number = 2.5 WHERE number = 2",
         "UPDATE messages SET number = 'two' WHERE number = 2",
         "UPDATE messages SET number = 9, text = 'late' WHERE number = 2",
+        "UPDATE messages SET number = -2 WHERE number = 2",
     ];
     for change in changes {
         let folder = Folder::new();
@@ -537,6 +538,45 @@ fn a_damaged_message_is_kept_but_never_delivered() {
         let (_store, remembered) = folder.open();
         assert_eq!(user(&remembered, "yoda").waiting, 0, "{change}");
     }
+}
+
+#[test]
+fn how_far_somebody_has_read_is_doubted_where_it_cannot_be() {
+    for confirmed in ["''", "1.5", "x'00'", "1 << 50"] {
+        let folder = Folder::new();
+        let (mut store, _) = folder.open();
+        store.commit(&[message("yoda", "hans", 1, "hi"), message("luke", "hans", 2, "hi")]).unwrap();
+        store.commit(&[Record::Confirmed { user: name("luke"), upto: 2 }]).unwrap();
+        drop(store);
+        folder.raw().execute_batch(&format!("UPDATE users SET confirmed = {confirmed} WHERE name = 'yoda'")).unwrap();
+        let (mut store, remembered) = folder.open();
+        assert_eq!(numbers(&store.page(&name("yoda"), 0).unwrap()), [1], "{confirmed}");
+        assert_eq!((user(&remembered, "yoda").waiting, user(&remembered, "luke").waiting), (1, 0));
+        assert_eq!(count(&folder.raw(), "SELECT count(*) FROM damaged"), 0);
+    }
+}
+
+#[test]
+fn a_row_that_somebody_else_has_taken_fails_a_batch_and_not_the_next() {
+    let folder = Folder::new();
+    let (mut store, _) = folder.open();
+    store.commit(&[message("yoda", "hans", 1, "hi")]).unwrap();
+    let copy = "INSERT INTO messages SELECT id + 1, receiver, 7, sender, sent, again, text, crc, NULL, NULL, NULL, 0
+                FROM messages";
+    folder.raw().execute_batch(copy).unwrap();
+    store.commit(&[message("yoda", "hans", 2, "stored, or refused")]).unwrap_err();
+    store.commit(&[message("yoda", "hans", 3, "hi")]).unwrap();
+    assert_eq!(numbers(&store.page(&name("yoda"), 0).unwrap()), [1, 3], "the copy has another number");
+}
+
+#[test]
+fn what_is_no_number_does_not_hide_the_rest() {
+    let folder = Folder::new();
+    let (mut store, _) = folder.open();
+    store.commit(&[message("yoda", "hans", 1, "hi"), message("yoda", "hans", 2, "hi")]).unwrap();
+    drop(store);
+    folder.raw().execute_batch("UPDATE messages SET number = 'two' WHERE number = 2").unwrap();
+    assert_eq!(user(&folder.open().1, "yoda").last, 1);
 }
 
 #[test]

@@ -23,11 +23,15 @@ const ADD_BLOCK: &str = "INSERT INTO blocks (blocker, blocked) VALUES (?1, ?2) O
 const DROP_BLOCK: &str = "DELETE FROM blocks WHERE blocker = ?1 AND blocked = ?2";
 const ADD_MESSAGE: &str = "
     INSERT INTO messages (id, receiver, number, sender, sent, again, text, crc, session, line, scope, receipt)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) ON CONFLICT DO NOTHING";
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    ON CONFLICT (sender, session, line, receiver) WHERE session IS NOT NULL DO NOTHING";
 const CHANGE_MESSAGE: &str = "
     UPDATE messages SET sender = ?2, sent = ?3, again = ?4, text = ?5, crc = ?6, scope = ?7, receipt = ?8
     WHERE id = ?1";
 pub(super) const DROP_MESSAGES: &str = "DELETE FROM messages WHERE id BETWEEN ?1 AND ?2";
+pub(super) const COPY_DAMAGED: &str = "
+    INSERT INTO damaged SELECT receiver, number, sender, sent, again, text, crc, ?2, scope, receipt FROM messages
+    WHERE id = ?1";
 const DROP_ALL_MESSAGES: &str = "DELETE FROM messages";
 
 /// The row that has a tag, if it was read.
