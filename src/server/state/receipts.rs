@@ -277,3 +277,26 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_beyond_the_limit_become_one_and_nothing_is_uncounted() {
+        let (mut receipts, reader) = (Receipts::default(), UserId::FIRST);
+        let one = Receipt { texts: 1, sent: 1, seen: 2 };
+        for told in 0..=PARTS_MAX {
+            assert!(receipts.add(reader, Receipt { sent: told as i64, ..one }));
+            receipts.by_reader.get_mut(&reader).expect("it waits").iter_mut().for_each(|part| part.is_told = true);
+        }
+        let parts = receipts.by_reader[&reader].clone();
+        assert_eq!((parts.len(), parts[0].receipt.texts), (PARTS_MAX, 2));
+        let texts = PARTS_MAX as u32 + 1;
+        assert_eq!(receipts.of(reader), Some(Receipt { texts, sent: PARTS_MAX as i64, seen: 2 }));
+        receipts.confirm(reader, &parts[..PARTS_MAX - 1]);
+        assert_eq!(receipts.of(reader).map(|left| left.texts), Some(1));
+        receipts.confirm(reader, &parts);
+        assert_eq!(receipts.of(reader), None);
+    }
+}

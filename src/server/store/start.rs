@@ -34,7 +34,7 @@ const CLOSE_CRASHED: &str = "
     UPDATE users SET online = 0, last_seen = max(ifnull(last_seen, 0), ?1) WHERE online <> 0";
 const ALL_USERS: &str = "
     SELECT name, last_seen, count, bytes, last, id, token, used_token FROM users LEFT JOIN (
-        SELECT receiver, count(*) AS count, sum(octet_length(text)) AS bytes, 
+        SELECT receiver, count(*) AS count, sum(octet_length(text)) AS bytes,
             max(CASE WHEN typeof(number) = 'integer' THEN number END) AS last
         FROM messages GROUP BY receiver
     ) ON receiver = id";
