@@ -460,6 +460,7 @@ transcripts! {
     ends_before_log_in
     files_again
     files_again_get
+    files_again_part
     files_again_typed
     files_at_once
     files_download

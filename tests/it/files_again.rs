@@ -119,6 +119,8 @@ fn a_part_is_offered_again_and_goes_on() {
     luke.ask("download a.bin 1 4 7", "3 of 10 chunks are here");
     let mut luke = luke.again(&server, "luke");
     luke.lines_until("-- Offered again: a.bin");
+    // The server, which answers him, has heard before what he has.
+    luke.ask("searchChunk a.bin 4", "luke [4]");
     hans.ask("searchChunk a.bin 4", "luke [4]");
     assert_eq!(hans.program.leave().code, Some(0));
     luke.lines_until("hans logged out");

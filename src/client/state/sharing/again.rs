@@ -82,6 +82,8 @@ impl Sharing {
             let Some(file) = self.again.to_check.pop() else {
                 let found = std::mem::take(&mut self.again.found);
                 if !found.is_empty() {
+                    // Whoever is told can count on the server knowing it.
+                    self.announce_now();
                     self.show(Report::Again(found));
                 }
                 return;
