@@ -51,6 +51,9 @@ impl Wire {
     pub(crate) fn at(&self, end: usize, command: &Command) -> Command {
         let mut there = Command::new("ip");
         there.args(["netns", "exec", &self.names[end]]).arg(command.get_program()).args(command.get_args());
+        if let Some(folder) = command.get_current_dir() {
+            there.current_dir(folder);
+        }
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => there.env(name, value),
