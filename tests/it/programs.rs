@@ -542,7 +542,7 @@ fn a_text_cannot_drive_the_terminal_of_another_user() {
     assert_eq!(hans.ask(&format!("broadcast {raw}")), [""; 0]);
     assert_eq!(yoda.look(), [format!("hans: {shown}")]);
     assert_eq!(hans.ask(&format!("message luke {raw}")).len(), 1);
-    let (_, lines) = server.log_in("luke");
+    let (_luke, lines) = server.log_in("luke");
     assert_eq!(undated(&lines[2]), format!("hans: {shown}"));
     // The sender's own mistakes come back to him harmless too.
     let _ = hans.look();
