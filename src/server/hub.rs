@@ -218,6 +218,8 @@ impl Hub {
             self.take_inputs();
             self.keep_time();
             self.serve_turns();
+            // It works while the sends are made.
+            self.hand_to_store();
             self.send_all();
             self.turn_pages();
             self.hand_to_store();

@@ -62,6 +62,7 @@ const BUSY_WAIT: Duration = Duration::from_millis(500);
 const GET_MESSAGE: &str = "
     SELECT number, name, sent, again, text, crc, scope, receipt FROM messages LEFT JOIN users ON users.id = sender
     WHERE messages.id = ?1";
+
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
