@@ -169,5 +169,10 @@ fn read_to_end(conn: ConnId, connection: &Connection, hub: &Sender<Input>) -> Re
         while connection.held.load(Ordering::Acquire) {
             thread::park();
         }
+        // The hub has more to do than this. If the hub and the clients go first, more has come by the
+        // next read, for which the kernel need not wake this thread in the place of one of them.
+        if hub.len() > 1 {
+            thread::yield_now();
+        }
     }
 }
