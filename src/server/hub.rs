@@ -163,7 +163,10 @@ pub(super) struct Hub {
 /// The hub's end of the store: at most one job is there, the next is collected here.
 pub(super) struct StoreLink {
     jobs: Sender<Job>,
+    /// What whole batches have for it. A crash must not come between what belongs together.
     next: Job,
+    /// What this batch has for it so far.
+    batch: Job,
     /// Since when records have been collected, in elapsed milliseconds.
     since: Option<i64>,
     busy: bool,
@@ -197,11 +200,32 @@ pub(super) struct Desk {
 
 impl StoreLink {
     pub(super) fn new(jobs: Sender<Job>) -> Self {
-        Self { jobs, next: Job::default(), since: None, busy: false }
+        Self { jobs, next: Job::default(), batch: Job::default(), since: None, busy: false }
     }
 
     fn is_idle(&self) -> bool {
-        !self.busy && self.next.is_empty()
+        !self.busy && self.next.is_empty() && self.batch.is_empty()
+    }
+
+    fn end_batch(&mut self, now: i64) {
+        if !self.batch.records.is_empty() {
+            self.since.get_or_insert(now);
+        }
+        self.next.append(&mut self.batch);
+    }
+
+    /// Hands over what is collected, if it is due and the store has nothing to do; a store that is
+    /// gone refuses it.
+    fn hand_over(&mut self, now: i64, stops: bool) -> Option<Report> {
+        let due = stops || self.next.is_awaited() || self.deadline().is_some_and(|at| at <= now);
+        if self.busy || self.next.is_empty() || !due {
+            return None;
+        }
+        self.busy = true;
+        self.since = None;
+        // At most one job is there, so this never waits.
+        let refused = self.jobs.try_send(std::mem::take(&mut self.next)).err()?;
+        Some(refused.into_inner().refused())
     }
 
     /// When the collected records must go although nobody waits for them.
@@ -218,11 +242,9 @@ impl Hub {
             self.take_inputs();
             self.keep_time();
             self.serve_turns();
-            // It works while the sends are made.
-            self.hand_to_store();
             self.send_all();
             self.turn_pages();
-            self.hand_to_store();
+            self.end_batch();
             self.end_closing();
         }
     }
@@ -453,12 +475,9 @@ impl Hub {
                     }
                 }
                 Effect::Release(conn, notice) => self.release(conn, notice.as_ref()),
-                Effect::Store(record) => {
-                    self.store.since.get_or_insert(self.desk.now.map_or(0, |now| now.elapsed));
-                    self.store.next.records.push(record);
-                }
-                Effect::Fetch { conn, user, after } => self.store.next.fetches.push((conn, user, after)),
-                Effect::Enroll { conn, user, password } => self.store.next.enrolments.push((conn, user, password)),
+                Effect::Store(record) => self.store.batch.records.push(record),
+                Effect::Fetch { conn, user, after } => self.store.batch.fetches.push((conn, user, after)),
+                Effect::Enroll { conn, user, password } => self.store.batch.enrolments.push((conn, user, password)),
                 Effect::Adopt(conn) => {
                     if let Some(client) = self.desk.clients.get_mut(&conn) {
                         client.dialect = Dialect::Control;
@@ -663,25 +682,21 @@ impl Hub {
         self.decide(Event::Flushed);
     }
 
-    fn hand_to_store(&mut self) {
-        let now = self.now().elapsed;
-        let store = &mut self.store;
-        let due =
-            store.next.is_awaited() || self.desk.stop_at.is_some() || store.deadline().is_some_and(|at| at <= now);
-        if store.busy || store.next.is_empty() || !due {
-            return;
+    fn end_batch(&mut self) {
+        self.store.end_batch(self.now().elapsed);
+        if let Some(refused) = self.hand_to_store() {
+            self.stored(refused);
         }
-        store.busy = true;
-        store.since = None;
-        // At most one job is there, so this never waits; a store that is gone refuses.
-        if let Err(refused) = store.jobs.try_send(std::mem::take(&mut store.next)) {
-            let report = refused.into_inner().refused();
-            self.stored(report);
-        }
+    }
+
+    fn hand_to_store(&mut self) -> Option<Report> {
+        self.store.hand_over(self.now().elapsed, self.desk.stop_at.is_some())
     }
 
     fn stored(&mut self, report: Report) {
         self.store.busy = false;
+        // The next job is done while the answers to this one are sent.
+        let refused = if report.stored { self.hand_to_store() } else { None };
         if report.records > 0 {
             let event = if report.stored { Event::Committed } else { Event::StoreFailed };
             self.decide(event(report.records));
@@ -691,6 +706,9 @@ impl Hub {
         }
         for (conn, page) in report.pages {
             self.decide(Event::Mail(conn, page));
+        }
+        if let Some(refused) = refused {
+            self.stored(refused);
         }
     }
 

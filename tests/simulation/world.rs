@@ -49,8 +49,9 @@ pub(crate) struct World {
     server: Server,
     store: Store,
     disk: Disk,
-    /// What is collected for the store, and what it works on.
+    /// What this batch has for the store, what whole batches have, and what it works on.
     job: Job,
+    next: Job,
     at_store: Option<Job>,
     conns: Vec<Conn>,
     last_conn: u64,
@@ -144,6 +145,7 @@ impl World {
             store,
             disk: Disk::Works,
             job: Job::default(),
+            next: Job::default(),
             at_store: None,
             conns: Vec::new(),
             last_conn: 0,
@@ -480,8 +482,8 @@ impl World {
         self.model.rest(matches!(self.disk, Disk::Waits | Disk::Mute), is_slow);
     }
 
-    /// All that was sent has been offered to the sockets. As in the hub, only then the store gets
-    /// its job and connections close. Whether anything moves.
+    /// All that was sent has been offered to the sockets. As in the hub, only then the store can get
+    /// what the batch has for it, and connections close. Whether anything moves.
     fn end_batch(&mut self) -> bool {
         let before = self.moves;
         self.send_posts();
@@ -491,15 +493,22 @@ impl World {
             Some(Behind { full: conn.full, held: !conn.held.is_empty() })
         });
         self.tell(Event::Flushed);
-        let hands_over = self.at_store.is_none() && !self.job.is_empty();
-        if hands_over {
-            self.at_store = Some(std::mem::take(&mut self.job));
-            self.model.hand_over();
-        }
+        self.next.append(&mut self.job);
+        self.model.end_batch();
+        let hands_over = self.hand_over();
         if let Some(id) = self.next_closing() {
             self.end(id, Parting::Clean);
         }
         hands_over || self.moves > before
+    }
+
+    fn hand_over(&mut self) -> bool {
+        let hands_over = self.at_store.is_none() && !self.next.is_empty();
+        if hands_over {
+            self.at_store = Some(std::mem::take(&mut self.next));
+            self.model.hand_over();
+        }
+        hands_over
     }
 
     fn next_line(&mut self) -> Option<(ConnId, Option<String>)> {
@@ -575,6 +584,9 @@ impl World {
             return false;
         }
         self.model.reported(job.written);
+        if job.written {
+            self.hand_over();
+        }
         match job.records.len() {
             0 => {}
             count => self.tell(if job.written { Event::Committed(count) } else { Event::StoreFailed(count) }),
@@ -598,7 +610,7 @@ impl World {
 
     /// The server is killed and starts again.
     fn crash(&mut self) {
-        (self.job, self.at_store) = (Job::default(), None);
+        (self.job, self.next, self.at_store) = (Job::default(), Job::default(), None);
         let remembered = self.store.open(self.now.wall);
         self.model.crash(self.now, remembered.first_number, &remembered.tags);
         let accounts = self.accounts.clone();
@@ -861,6 +873,12 @@ impl World {
 }
 
 impl Job {
+    fn append(&mut self, other: &mut Self) {
+        self.records.append(&mut other.records);
+        self.fetches.append(&mut other.fetches);
+        self.enrolments.append(&mut other.enrolments);
+    }
+
     fn is_empty(&self) -> bool {
         self.records.is_empty() && self.fetches.is_empty() && self.enrolments.is_empty()
     }

@@ -30,6 +30,14 @@ pub struct Job {
 }
 
 impl Job {
+    /// Takes over all of another job; it comes after this one.
+    pub(in crate::server) fn append(&mut self, other: &mut Self) {
+        let Self { records, fetches, enrolments } = other;
+        self.records.append(records);
+        self.fetches.append(fetches);
+        self.enrolments.append(enrolments);
+    }
+
     pub(in crate::server) fn is_empty(&self) -> bool {
         self.records.is_empty() && self.fetches.is_empty() && self.enrolments.is_empty()
     }

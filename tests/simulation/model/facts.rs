@@ -53,9 +53,15 @@ pub(super) enum Fact {
 }
 
 impl Model {
-    /// All facts so far go to the store as one batch.
+    /// All facts so far belong to whole batches of the hub.
+    pub(crate) fn end_batch(&mut self) {
+        self.whole = self.facts.len();
+    }
+
+    /// The facts of whole batches go to the store as one.
     pub(crate) fn hand_over(&mut self) {
-        self.at_store = std::mem::take(&mut self.facts);
+        self.at_store = self.facts.drain(..self.whole).collect();
+        self.whole = 0;
     }
 
     /// The batch is on the disk, whether anybody knows it yet or not.
@@ -202,6 +208,7 @@ impl Model {
         self.crash_framed();
         self.sessions.clear();
         self.facts.clear();
+        self.whole = 0;
         self.at_store.clear();
         self.groundless.clear();
         self.unkept.clear();

@@ -75,6 +75,8 @@ pub(crate) struct Model {
     /// Facts that no batch holds yet, and those of the batch at the store.
     facts: Vec<Fact>,
     at_store: Vec<Fact>,
+    /// So many of the first are of batches of the hub that are over.
+    whole: usize,
     /// Changes in that batch that had lost their ground, by their outcomes.
     groundless: Vec<usize>,
     /// What became of requests that need the disk.
@@ -271,6 +273,7 @@ impl Model {
             stored_groups: Book::default(),
             facts: Vec::new(),
             at_store: Vec::new(),
+            whole: 0,
             groundless: Vec::new(),
             outcomes: Vec::new(),
             choice: None,
