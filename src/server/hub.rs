@@ -3,7 +3,8 @@
 //!
 //! One round: wait for an input and take up to [`INPUTS_PER_BATCH`] more; cut lines and hand
 //! them to [`State::handle`]; carry out the effects, in order, into the clients' outboxes; send
-//! once per touched client; hand the collected records to the store if it has nothing to do.
+//! once per touched client; hand the collected records to the store if it has nothing to do. It also
+//! gets them when it reports, before what it has done is told.
 //!
 //! What it does not do: it decides nothing that a user can notice, beyond the order of turns and
 //! when a connection counts as broken.
@@ -281,7 +282,9 @@ impl Hub {
 
     /// Whether nothing is left to be done without a further input.
     fn is_idle(&self) -> bool {
-        self.desk.touched.is_empty() && self.desk.parting.is_empty() && !self.posts.is_touched()
+        // What the end of a connection has for the store comes after the end of its batch.
+        let desk = &self.desk;
+        desk.touched.is_empty() && desk.parting.is_empty() && !self.posts.is_touched() && self.store.batch.is_empty()
     }
 
     fn deadline(&self) -> i64 {

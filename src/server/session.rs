@@ -166,13 +166,13 @@ fn read_to_end(conn: ConnId, connection: &Connection, hub: &Sender<Input>) -> Re
         if bytes.len() == size && large.is_none() && stream.set_read_timeout(Some(QUIET)).is_ok() {
             large = Some(vec![0; LARGE_READ_BYTES]);
         }
-        while connection.held.load(Ordering::Acquire) {
-            thread::park();
-        }
         // The hub has more to do than this. If the hub and the clients go first, more has come by the
         // next read, for which the kernel need not wake this thread in the place of one of them.
         if hub.len() > 1 {
             thread::yield_now();
+        }
+        while connection.held.load(Ordering::Acquire) {
+            thread::park();
         }
     }
 }

@@ -21,7 +21,7 @@ const COMPLAINT_PAUSE: i64 = 1000;
 /// What the hub wants done, in this order: write, read, enrol.
 #[derive(Debug, Default)]
 pub struct Job {
-    /// One batch, stored as a whole or not at all.
+    /// Stored as a whole or not at all.
     pub records: Vec<Record>,
     /// Pages to read afterwards: whose mailbox, and above which number.
     pub fetches: Vec<(ConnId, UserName, u64)>,
