@@ -339,12 +339,16 @@ fn the_prompt_tells_the_mode_and_group_mode_is_a_dialogue() {
     terminal.wait_for("[study/yoda] fine");
     terminal.type_in("/kick yo\t\r");
     read_until(&mut yoda, "hans removed yoda from study\n");
+    terminal.wait_for_screen("hans removed yoda from study\ngroup study>");
     terminal.type_in("/exit\r");
-    terminal.wait_for("general> ");
+    terminal.wait_for_screen(
+        "General mode: what you type goes to everybody; /exit leaves, /help lists commands\n\
+         general>",
+    );
     terminal.type_in("/exit\r");
     terminal.wait_for_screen("Command mode: type commands, help lists them\n>");
     terminal.type_in("/direct\r");
-    terminal.wait_for("direct> ");
+    terminal.wait_for_screen("Direct mode: type user~text; /exit leaves, /help lists commands\ndirect>");
     terminal.type_in("yo\tbye\r");
     read_until(&mut yoda, "hans: bye\n");
     terminal.type_in(CTRL_C);
