@@ -218,8 +218,9 @@ impl StoreLink {
     /// Hands over what is collected, if it is due and the store has nothing to do; a store that is
     /// gone refuses it.
     fn hand_over(&mut self, now: i64, stops: bool) -> Option<Report> {
-        let due = stops || self.next.is_awaited() || self.deadline().is_some_and(|at| at <= now);
-        if self.busy || self.next.is_empty() || !due {
+        // In this order: whether anybody waits may take a look at all records.
+        let is_due = || stops || self.deadline().is_some_and(|at| at <= now) || self.next.is_awaited();
+        if self.busy || self.next.is_empty() || !is_due() {
             return None;
         }
         self.busy = true;
