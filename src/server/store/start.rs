@@ -22,6 +22,7 @@ pub(super) const STARTS_END: i64 = 1 << (63 - SEQUENCE_BITS);
 /// How far users have read, where nobody can have read so far yet: their mail comes again then.
 const DOUBT_CONFIRMED: &str = "
     UPDATE users SET confirmed = 0 WHERE typeof(confirmed) <> 'integer' OR confirmed >> ?2 > ?1";
+
 /// What was read, as far as the file tells.
 const ALL_READ: &str = "
     SELECT messages.id, receiver.name, number, sender.name, sent, again, text, crc, scope, receipt FROM messages
