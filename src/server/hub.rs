@@ -3,8 +3,7 @@
 //!
 //! One round: wait for an input and take up to [`INPUTS_PER_BATCH`] more; cut lines and hand
 //! them to [`State::handle`]; carry out the effects, in order, into the clients' outboxes; send
-//! once per touched client; hand the collected records to the store if it has nothing to do. It also
-//! gets them when it reports, before what it has done is told.
+//! once per touched client; hand what the batch has for the store over to it.
 //!
 //! What it does not do: it decides nothing that a user can notice, beyond the order of turns and
 //! when a connection counts as broken.
@@ -161,16 +160,18 @@ pub(super) struct Hub {
     pub(super) desk: Desk,
 }
 
-/// The hub's end of the store: at most one job is there, the next is collected here.
+/// The hub's end of the store.
 pub(super) struct StoreLink {
+    /// Without a bound: how much may wait for the disk is the state's to decide.
     jobs: Sender<Job>,
-    /// What whole batches have for it. A crash must not come between what belongs together.
-    next: Job,
-    /// What this batch has for it so far.
+    /// Jobs that have not been reported.
+    underway: usize,
+    /// What this batch has for the store so far. A crash must not come between what belongs together.
     batch: Job,
-    /// Since when records have been collected, in elapsed milliseconds.
+    /// What earlier batches have, and nobody waits for.
+    unawaited: Job,
+    /// Since when it has been collected, in elapsed milliseconds.
     since: Option<i64>,
-    busy: bool,
 }
 
 /// What the hub works with.
@@ -201,38 +202,33 @@ pub(super) struct Desk {
 
 impl StoreLink {
     pub(super) fn new(jobs: Sender<Job>) -> Self {
-        Self { jobs, next: Job::default(), batch: Job::default(), since: None, busy: false }
+        Self { jobs, underway: 0, batch: Job::default(), unawaited: Job::default(), since: None }
     }
 
     fn is_idle(&self) -> bool {
-        !self.busy && self.next.is_empty() && self.batch.is_empty()
+        self.underway == 0 && self.batch.is_empty() && self.unawaited.is_empty()
     }
 
-    fn end_batch(&mut self, now: i64) {
-        if !self.batch.records.is_empty() {
-            self.since.get_or_insert(now);
-        }
-        self.next.append(&mut self.batch);
-    }
-
-    /// Hands over what is collected, if it is due and the store has nothing to do; a store that is
-    /// gone refuses it.
-    fn hand_over(&mut self, now: i64, stops: bool) -> Option<Report> {
-        // In this order: whether anybody waits may take a look at all records.
-        let is_due = || stops || self.deadline().is_some_and(|at| at <= now) || self.next.is_awaited();
-        if self.busy || self.next.is_empty() || !is_due() {
+    /// Hands over what is collected, if it is due; a store that is gone refuses it.
+    fn end_batch(&mut self, now: i64, stops: bool) -> Option<Report> {
+        let is_due = stops || self.deadline().is_some_and(|at| at <= now) || self.batch.is_awaited();
+        self.unawaited.append(&mut self.batch);
+        if self.unawaited.is_empty() {
             return None;
         }
-        self.busy = true;
+        if !is_due {
+            self.since.get_or_insert(now);
+            return None;
+        }
         self.since = None;
-        // At most one job is there, so this never waits.
-        let refused = self.jobs.try_send(std::mem::take(&mut self.next)).err()?;
+        self.underway += 1;
+        let refused = self.jobs.try_send(std::mem::take(&mut self.unawaited)).err()?;
         Some(refused.into_inner().refused())
     }
 
     /// When the collected records must go although nobody waits for them.
     fn deadline(&self) -> Option<i64> {
-        if self.busy { None } else { self.since.map(|since| since + UNAWAITED_MILLIS_MAX) }
+        self.since.map(|since| since + UNAWAITED_MILLIS_MAX)
     }
 }
 
@@ -687,20 +683,13 @@ impl Hub {
     }
 
     fn end_batch(&mut self) {
-        self.store.end_batch(self.now().elapsed);
-        if let Some(refused) = self.hand_to_store() {
+        if let Some(refused) = self.store.end_batch(self.now().elapsed, self.desk.stop_at.is_some()) {
             self.stored(refused);
         }
     }
 
-    fn hand_to_store(&mut self) -> Option<Report> {
-        self.store.hand_over(self.now().elapsed, self.desk.stop_at.is_some())
-    }
-
     fn stored(&mut self, report: Report) {
-        self.store.busy = false;
-        // The next job is done while the answers to this one are sent.
-        let refused = if report.stored { self.hand_to_store() } else { None };
+        self.store.underway -= report.jobs;
         if report.records > 0 {
             let event = if report.stored { Event::Committed } else { Event::StoreFailed };
             self.decide(event(report.records));
@@ -710,9 +699,6 @@ impl Hub {
         }
         for (conn, page) in report.pages {
             self.decide(Event::Mail(conn, page));
-        }
-        if let Some(refused) = refused {
-            self.stored(refused);
         }
     }
 

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Sender, bounded, unbounded};
 use jiff::tz::TimeZone;
 use socket2::SockRef;
 
@@ -183,7 +183,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     notes.extend(rendezvous.iter().flat_map(udp::Service::describe));
 
     let (hub_sender, inputs) = bounded(hub::INPUTS_MAX);
-    let (jobs, job_receiver) = bounded(1);
+    let (jobs, job_receiver) = unbounded();
     let reports = hub_sender.clone();
     let appender = match config.data {
         Place::File(_) => Some(Appender::new(config.credentials.clone())),

@@ -1,8 +1,8 @@
 //! The store: an SQLite file, and the thread that is the only one to touch it.
 //!
 //! What must outlive the process is in one file that anybody can open with `sqlite3`: who blocks
-//! whom, who was last seen when, and the messages that wait. The hub hands over one [`Job`] at a
-//! time; its records are one transaction, so one sync carries a whole batch, and nothing is
+//! whom, who was last seen when, and the messages that wait. The records of all [`Job`]s that the
+//! hub has handed over meanwhile are one transaction, so one sync carries them, and nothing is
 //! reported as stored before SQLite has said so.
 //!
 //! A batch that fails leaves nothing behind and the next one is tried as if nothing had happened:

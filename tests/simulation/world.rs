@@ -16,7 +16,7 @@ use chinwag::wire::control::{self, Say};
 use chinwag::wire::name::UserName;
 use chinwag::wire::text::Speller;
 use chinwag::wire::time::Moment;
-use chinwag::wire::{Mode, Notice};
+use chinwag::wire::{Letter, Mode, Notice};
 
 use crate::disk::Store;
 use crate::faults::{Fault, Mind, Server};
@@ -53,6 +53,8 @@ pub(crate) struct World {
     job: Job,
     next: Job,
     at_store: Option<Job>,
+    /// What it has done, and has not said.
+    reports: VecDeque<Report>,
     conns: Vec<Conn>,
     last_conn: u64,
     programs: Vec<Program>,
@@ -84,7 +86,15 @@ struct Job {
     records: Vec<Record>,
     fetches: Vec<(ConnId, UserName, u64)>,
     enrolments: Vec<(ConnId, UserName, String)>,
-    written: bool,
+}
+
+/// What became of a job.
+struct Report {
+    records: usize,
+    /// They are written and the rest is done; otherwise nothing is.
+    done: bool,
+    enrolled: Vec<ConnId>,
+    pages: Vec<(ConnId, Option<Vec<Letter>>)>,
 }
 
 /// A connection as the hub and the kernels see it.
@@ -147,6 +157,7 @@ impl World {
             job: Job::default(),
             next: Job::default(),
             at_store: None,
+            reports: VecDeque::new(),
             conns: Vec::new(),
             last_conn: 0,
             programs: Vec::new(),
@@ -563,43 +574,29 @@ impl World {
 
     // The disk.
 
-    /// Does what the disk allows with the job at the store. Whether anything was reported.
+    /// Does what the disk allows with the job at the store; like the real one it goes on with the next
+    /// before the server has heard of this. Whether anything moved.
     fn turn_store(&mut self) -> bool {
         if self.disk == Disk::Waits {
             return false;
         }
-        let Some(mut job) = self.at_store.take() else { return false };
-        if !job.written && self.disk != Disk::Fails {
-            job.written = true;
-            self.server.commit(&mut self.store, &job.records);
-            self.model.written();
-            if let Some(seen) = &mut self.seen {
-                seen.stored.extend(job.records.iter().filter(|record| record.is_awaited()).map(describe));
-            }
-        } else if !job.written {
-            self.server.refuse(&mut self.store, &job.records);
+        if let Some(job) = self.at_store.take() {
+            let report = self.work(job);
+            self.reports.push_back(report);
         }
-        if self.disk == Disk::Mute {
-            self.at_store = Some(job);
-            return false;
+        let report = if self.disk == Disk::Mute { None } else { self.reports.pop_front() };
+        if let Some(report) = &report {
+            self.model.reported(report.done);
         }
-        self.model.reported(job.written);
-        if job.written {
-            self.hand_over();
+        let hands_over = self.hand_over();
+        let Some(Report { records, done, enrolled, pages }) = report else { return hands_over };
+        if records > 0 {
+            self.tell(if done { Event::Committed(records) } else { Event::StoreFailed(records) });
         }
-        match job.records.len() {
-            0 => {}
-            count => self.tell(if job.written { Event::Committed(count) } else { Event::StoreFailed(count) }),
+        for id in enrolled {
+            self.tell(Event::Enrolled(id, done));
         }
-        let works = self.disk == Disk::Works;
-        for (id, user, password) in job.enrolments {
-            if works {
-                self.accounts.push((user, password));
-            }
-            self.tell(Event::Enrolled(id, works));
-        }
-        for (id, user, after) in job.fetches {
-            let page = works.then(|| self.store.page(&user, after));
+        for (id, page) in pages {
             if page.is_none() {
                 self.model.page_refused();
             }
@@ -608,9 +605,30 @@ impl World {
         true
     }
 
+    fn work(&mut self, job: Job) -> Report {
+        let Job { records, fetches, enrolments } = job;
+        let done = self.disk != Disk::Fails;
+        if done {
+            self.server.commit(&mut self.store, &records);
+            self.model.written();
+            if let Some(seen) = &mut self.seen {
+                seen.stored.extend(records.iter().filter(|record| record.is_awaited()).map(describe));
+            }
+        } else {
+            self.server.refuse(&mut self.store, &records);
+        }
+        let enrolled = enrolments.iter().map(|(id, ..)| *id).collect();
+        if done {
+            self.accounts.extend(enrolments.into_iter().map(|(_, user, password)| (user, password)));
+        }
+        let pages = fetches.into_iter().map(|(id, user, after)| (id, done.then(|| self.store.page(&user, after))));
+        Report { records: records.len(), done, enrolled, pages: pages.collect() }
+    }
+
     /// The server is killed and starts again.
     fn crash(&mut self) {
         (self.job, self.next, self.at_store) = (Job::default(), Job::default(), None);
+        self.reports.clear();
         let remembered = self.store.open(self.now.wall);
         self.model.crash(self.now, remembered.first_number, &remembered.tags);
         let accounts = self.accounts.clone();

@@ -1,4 +1,4 @@
-//! The thread of the store: one job after the other for the hub, and order when there is time.
+//! The thread of the store: all jobs that wait at once, and order when there is time.
 
 use std::time::Duration;
 use std::{fmt, io};
@@ -32,6 +32,9 @@ pub struct Job {
 impl Job {
     /// Takes over all of another job; it comes after this one.
     pub(in crate::server) fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            return std::mem::swap(self, other);
+        }
         let Self { records, fetches, enrolments } = other;
         self.records.append(records);
         self.fetches.append(fetches);
@@ -50,6 +53,7 @@ impl Job {
     /// The report of a store that does nothing any more.
     pub(in crate::server) fn refused(self) -> Report {
         Report {
+            jobs: 1,
             records: self.records.len(),
             stored: false,
             pages: self.fetches.into_iter().map(|(conn, ..)| (conn, None)).collect(),
@@ -58,26 +62,34 @@ impl Job {
     }
 }
 
-/// What became of a [`Job`].
+/// What became of one or more [`Job`]s that were done together.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many records the job had.
+    /// How many jobs.
+    pub jobs: usize,
+    /// How many records they had.
     pub records: usize,
     /// Whether all of them are on the disk; otherwise none is.
     pub stored: bool,
-    /// The pages in the order of the job; `None` where reading failed.
+    /// The pages in the order of the jobs; `None` where reading failed.
     pub pages: Vec<(ConnId, Option<Vec<Letter>>)>,
-    /// Whether the accounts are on the disk, in the order of the job.
+    /// Whether the accounts are on the disk, in the order of the jobs.
     pub enrolled: Vec<(ConnId, bool)>,
 }
 
-/// Does jobs until the hub sends no more, or `report` answers `false`: nobody listens.
+/// Does jobs until the hub sends no more, or `report` answers `false`: nobody listens. What has come
+/// while the last ones were done is done together, so one sync carries all of it.
 ///
 /// Without `accounts` new users last until the stop, and every enrolment succeeds.
 pub fn run(mut store: Store, accounts: Option<Appender>, jobs: Receiver<Job>, report: impl Fn(Report) -> bool) {
     let clock = Clock::start();
     let mut complaints = Complaints::default();
-    while let Some(job) = next_job(&mut store, &jobs) {
+    while let Some(mut job) = next_job(&mut store, &jobs) {
+        let mut count = 1;
+        for mut next in jobs.try_iter() {
+            job.append(&mut next);
+            count += 1;
+        }
         let Job { records, fetches, enrolments } = job;
         let stored = store.commit(&records);
         if let Err(error) = &stored {
@@ -97,7 +109,7 @@ pub fn run(mut store: Store, accounts: Option<Appender>, jobs: Receiver<Job>, re
             complaints.say(clock.now().elapsed, format_args!("{count} new accounts NOT stored: {error}"));
         }
         let enrolled = enrolments.iter().map(|&(conn, ..)| (conn, enrolment.is_ok())).collect();
-        if !report(Report { records: records.len(), stored: stored.is_ok(), pages, enrolled }) {
+        if !report(Report { jobs: count, records: records.len(), stored: stored.is_ok(), pages, enrolled }) {
             break;
         }
     }

@@ -787,19 +787,19 @@ fn users_that_cannot_be_are_ignored() {
     assert_eq!(remembered.blocks, []);
 }
 
-/// Runs the thread on `jobs` and gives its reports.
+/// Runs the thread on one job after the other and gives its reports.
 fn reports(store: Store, accounts: Option<Appender>, jobs: Vec<Job>) -> Vec<Report> {
-    let (job_sender, job_receiver) = bounded(jobs.len());
+    let (job_sender, job_receiver) = bounded(1);
     let (report_sender, report_receiver) = unbounded();
-    for job in jobs {
+    let thread = std::thread::spawn(move || run(store, accounts, job_receiver, |it| report_sender.send(it).is_ok()));
+    let report = |job| {
         job_sender.send(job).unwrap();
-    }
+        report_receiver.recv().unwrap()
+    };
+    let reports = jobs.into_iter().map(report).collect();
     drop(job_sender);
-    // Returns by itself: the channel of jobs is closed.
-    std::thread::spawn(move || run(store, accounts, job_receiver, |report| report_sender.send(report).is_ok()))
-        .join()
-        .unwrap();
-    report_receiver.try_iter().collect()
+    thread.join().unwrap();
+    reports
 }
 
 #[test]
@@ -824,6 +824,25 @@ fn a_job_is_written_then_read_then_reported() {
     ];
     assert_eq!(report.pages, expected);
     assert_eq!(report.enrolled, [(ConnId(3), true)]);
+}
+
+#[test]
+fn jobs_that_wait_are_done_as_one() {
+    let (job_sender, job_receiver) = unbounded();
+    let (report_sender, report_receiver) = unbounded();
+    for number in [1, 2] {
+        let (records, fetches) =
+            (vec![message("yoda", "hans", number, "hi")], vec![(ConnId(number), name("yoda"), number - 1)]);
+        job_sender.send(Job { records, fetches, ..Job::default() }).unwrap();
+    }
+    drop(job_sender);
+    run(in_memory(), None, job_receiver, move |report| report_sender.send(report).is_ok());
+    let reports: Vec<Report> = report_receiver.iter().collect();
+    assert_eq!(reports.len(), 1);
+    assert_eq!((reports[0].jobs, reports[0].records, reports[0].stored), (2, 2, true));
+    let both = vec![letter("hans", 1, "hi"), letter("hans", 2, "hi")];
+    let last = vec![letter("hans", 2, "hi")];
+    assert_eq!(reports[0].pages, [(ConnId(1), Some(both)), (ConnId(2), Some(last))]);
 }
 
 #[test]

@@ -60,13 +60,18 @@ impl Model {
 
     /// The facts of whole batches go to the store as one.
     pub(crate) fn hand_over(&mut self) {
-        self.at_store = self.facts.drain(..self.whole).collect();
+        self.at_store.push_back(self.facts.drain(..self.whole).collect());
         self.whole = 0;
     }
 
-    /// The batch is on the disk, whether anybody knows it yet or not.
+    /// Facts of which the server has not heard whether the disk has them.
+    pub(super) fn pending_facts(&self) -> impl Iterator<Item = &Fact> {
+        self.at_store.iter().flatten().chain(&self.facts)
+    }
+
+    /// What went to the store last is on the disk, whether anybody knows it yet or not.
     pub(crate) fn written(&mut self) {
-        let facts = std::mem::take(&mut self.at_store);
+        let Some(facts) = self.at_store.pop_back() else { return };
         for fact in &facts {
             match fact {
                 &Fact::Came(user, wall) => {
@@ -96,7 +101,7 @@ impl Model {
                 }
                 Fact::Group(changed) => {
                     if !self.stored_groups.apply(changed.group, &changed.change) {
-                        self.groundless.push(changed.outcome);
+                        self.groundless.insert(changed.outcome);
                     }
                 }
                 Fact::Receipts { to, by, texts, perhaps } => {
@@ -113,12 +118,12 @@ impl Model {
                 }
             }
         }
-        self.at_store = facts;
+        self.at_store.push_back(facts);
     }
 
-    /// The store has said what became of the batch.
+    /// The store has said what became of the oldest that went to it.
     pub(crate) fn reported(&mut self, written: bool) {
-        let facts = std::mem::take(&mut self.at_store);
+        let Some(facts) = self.at_store.pop_front() else { return };
         if !written {
             (self.retry_due, self.owes) = (true, true);
             self.keep_uncovered();
@@ -131,7 +136,7 @@ impl Model {
         for fact in facts {
             match fact {
                 Fact::Block { outcome, .. } | Fact::Text { outcome, .. } => self.outcomes[outcome] = Outcome::Done,
-                Fact::Group(changed) if self.groundless.contains(&changed.outcome) => {
+                Fact::Group(changed) if self.groundless.remove(&changed.outcome) => {
                     self.outcomes[changed.outcome] = Outcome::Groundless;
                 }
                 Fact::Group(changed) => {
@@ -142,7 +147,6 @@ impl Model {
                 Fact::Back { .. } | Fact::Kept { .. } | Fact::Receipts { .. } => {}
             }
         }
-        self.groundless.clear();
     }
 
     /// The disk has refused all of these.
@@ -152,14 +156,15 @@ impl Model {
             match fact {
                 Fact::Block { by, outcome, .. } => {
                     self.outcomes[outcome] = Outcome::Failed;
-                    self.users[by].blocks = self.users[by].stored.blocks.clone();
-                    for fact in &self.facts {
+                    let mut blocks = self.users[by].stored.blocks.clone();
+                    for fact in self.pending_facts() {
                         if let Fact::Block { by: other, whom, blocked, .. } = *fact
                             && other == by
                         {
-                            set(&mut self.users[by].blocks, whom, blocked);
+                            set(&mut blocks, whom, blocked);
                         }
                     }
+                    self.users[by].blocks = blocks;
                 }
                 Fact::Text { to, number, outcome } => {
                     self.outcomes[outcome] = Outcome::Failed;

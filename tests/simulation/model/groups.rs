@@ -420,11 +420,12 @@ impl Model {
 
     /// The disk has refused a batch: what it has, and what is still on its way, holds.
     pub(super) fn undo_changes(&mut self) {
-        self.groups = self.stored_groups.clone();
-        for fact in &self.facts {
+        let mut groups = self.stored_groups.clone();
+        for fact in self.pending_facts() {
             if let Fact::Group(Changed { group, change, .. }) = fact {
-                self.groups.apply(*group, change);
+                groups.apply(*group, change);
             }
         }
+        self.groups = groups;
     }
 }

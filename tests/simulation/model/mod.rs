@@ -24,7 +24,7 @@ mod reach;
 mod receipts;
 mod texts;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use chinwag::server::ids::ConnId;
@@ -72,13 +72,13 @@ pub(crate) struct Model {
     /// The groups as people see them, and as the disk has them.
     groups: Book,
     stored_groups: Book,
-    /// Facts that no batch holds yet, and those of the batch at the store.
+    /// Facts that the store does not have yet, and those of which it has not said what became of them.
     facts: Vec<Fact>,
-    at_store: Vec<Fact>,
+    at_store: VecDeque<Vec<Fact>>,
     /// So many of the first are of batches of the hub that are over.
     whole: usize,
-    /// Changes in that batch that had lost their ground, by their outcomes.
-    groundless: Vec<usize>,
+    /// Changes at the store that had lost their ground, by their outcomes.
+    groundless: BTreeSet<usize>,
     /// What became of requests that need the disk.
     outcomes: Vec<Outcome>,
     /// A text whose way is not yet known.
@@ -272,9 +272,9 @@ impl Model {
             groups: Book::default(),
             stored_groups: Book::default(),
             facts: Vec::new(),
-            at_store: Vec::new(),
+            at_store: VecDeque::new(),
             whole: 0,
-            groundless: Vec::new(),
+            groundless: BTreeSet::new(),
             outcomes: Vec::new(),
             choice: None,
             seen: Vec::new(),
