@@ -29,6 +29,11 @@ impl Clock {
     pub fn at(&self, elapsed: i64) -> Instant {
         self.start + Duration::from_millis(u64::try_from(elapsed).unwrap_or(0))
     }
+
+    /// How long it is until `elapsed` will be reached; nothing if it has been.
+    pub fn until(&self, elapsed: i64) -> Duration {
+        Duration::from_millis(u64::try_from(elapsed).unwrap_or(0)).saturating_sub(self.start.elapsed())
+    }
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -18,6 +18,7 @@ use socket2::SockRef;
 
 use super::hub::Input;
 use super::ids::ConnId;
+use super::inbox::ToHub;
 use super::listener::Doorman;
 use super::session::READER_STACK_BYTES;
 use super::state::{Ask, source};
@@ -81,7 +82,7 @@ impl Doorman for Arc<Counter> {
 /// What all framed connections share.
 #[derive(Debug)]
 pub(super) struct Counter {
-    hub: Sender<Input>,
+    hub: ToHub,
     clock: Clock,
     /// The next connection's number; shared with the line port.
     next: Arc<AtomicU64>,
@@ -90,7 +91,7 @@ pub(super) struct Counter {
 }
 
 impl Counter {
-    pub(super) fn new(hub: Sender<Input>, clock: Clock, next: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(hub: ToHub, clock: Clock, next: Arc<AtomicU64>) -> Self {
         Self { hub, clock, next, open: Mutex::default(), freed: Condvar::new() }
     }
 

@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use super::hub::Input;
 use super::ids::ConnId;
+use super::inbox::ToHub;
 use super::outbox;
 use super::session::Connection;
 
@@ -31,7 +32,7 @@ pub(super) struct Flusher {
 
 impl Flusher {
     /// Starts the thread; it ends when this end is dropped.
-    pub(super) fn start(hub: Sender<Input>) -> io::Result<Self> {
+    pub(super) fn start(hub: ToHub) -> io::Result<Self> {
         let (pieces, received) = unbounded();
         let (waker, woken) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
@@ -54,7 +55,7 @@ struct Progress {
     written: usize,
 }
 
-fn run(pieces: &Receiver<Piece>, woken: &UnixStream, hub: &Sender<Input>) {
+fn run(pieces: &Receiver<Piece>, woken: &UnixStream, hub: &ToHub) {
     let mut waiting: HashMap<ConnId, Progress> = HashMap::new();
     loop {
         let ready = match wait(woken, &waiting) {

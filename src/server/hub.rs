@@ -15,12 +15,13 @@ use std::sync::Arc;
 use std::thread::Thread;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Sender;
 use socket2::SockRef;
 
 use super::exchange::Frames;
 use super::flusher::{Flusher, Piece};
 use super::ids::{ConnId, IdMap};
+use super::inbox::Inbox;
 use super::outbox::{self, Outbox, Sent};
 use super::push::{Posts, Word};
 use super::session::{Chunk, Connection, End};
@@ -153,7 +154,7 @@ pub(super) struct Hub {
     pub(super) clock: Clock,
     pub(super) state: State,
     pub(super) speller: Speller,
-    pub(super) inputs: Receiver<Input>,
+    pub(super) inbox: Inbox,
     pub(super) flusher: Flusher,
     pub(super) store: StoreLink,
     pub(super) posts: Posts,
@@ -261,9 +262,9 @@ impl Hub {
     /// Waits for one input, unless there is work left, and takes what else is there.
     fn take_inputs(&mut self) {
         let first = if self.desk.turns.is_empty() && self.is_idle() {
-            self.inputs.recv_deadline(self.clock.at(self.deadline())).ok()
+            self.inbox.wait(self.clock.until(self.deadline()))
         } else {
-            self.inputs.try_recv().ok()
+            self.inbox.take()
         };
         self.desk.now = Some(self.clock.now());
         let Some(first) = first else { return };
@@ -272,7 +273,7 @@ impl Hub {
             if self.desk.arena.len() > ARENA_BYTES_MAX {
                 return;
             }
-            let Ok(input) = self.inputs.try_recv() else { return };
+            let Some(input) = self.inbox.take() else { return };
             self.take(input);
         }
     }

@@ -10,6 +10,7 @@ mod exchange;
 mod flusher;
 mod hub;
 pub mod ids;
+mod inbox;
 pub mod limits;
 mod listener;
 mod outbox;
@@ -40,6 +41,7 @@ use credentials::{Appender, CredentialsError};
 use exchange::Counter;
 use flusher::Flusher;
 use hub::{Desk, Hub, Input, StoreLink};
+use inbox::{ToHub, inbox};
 use listener::{Door, ListenError};
 use push::Posts;
 use readers::Readers;
@@ -114,7 +116,7 @@ pub struct Running {
 /// Stops a server; may be cloned into a signal handler.
 #[derive(Debug, Clone)]
 pub struct Stopper {
-    hub: Sender<Input>,
+    hub: ToHub,
     listeners: Arc<Vec<TcpListener>>,
     /// Dropped by the first who stops: then the listeners know.
     accepting: Arc<std::sync::Mutex<Option<Sender<()>>>>,
@@ -182,9 +184,9 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
 
     notes.extend(rendezvous.iter().flat_map(udp::Service::describe));
 
-    let (hub_sender, inputs) = bounded(hub::INPUTS_MAX);
+    let (to_hub, inbox) = inbox(hub::INPUTS_MAX);
     let (jobs, job_receiver) = unbounded();
-    let reports = hub_sender.clone();
+    let reports = to_hub.clone();
     let appender = match config.data {
         Place::File(_) => Some(Appender::new(config.credentials.clone())),
         Place::Memory => None,
@@ -192,16 +194,16 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let store = spawn("store", move || {
         store::run(store, appender, job_receiver, |report| reports.send(Input::Stored(report)).is_ok());
     })?;
-    let flusher = Flusher::start(hub_sender.clone()).map_err(StartError::System)?;
+    let flusher = Flusher::start(to_hub.clone()).map_err(StartError::System)?;
     let hub = Hub {
         clock,
         state,
         speller,
-        inputs,
+        inbox,
         flusher,
         store: StoreLink::new(jobs),
         posts: match config.framed_port {
-            Some(_) => push::start(clock, &hub_sender).map_err(StartError::System)?,
+            Some(_) => push::start(clock, &to_hub).map_err(StartError::System)?,
             None => Posts::none(),
         },
         desk: Desk::default(),
@@ -209,9 +211,9 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     let hub = spawn("hub", move || hub.run())?;
 
     let next = Arc::new(AtomicU64::new(1));
-    let counter = Arc::new(Counter::new(hub_sender.clone(), clock, Arc::clone(&next)));
+    let counter = Arc::new(Counter::new(to_hub.clone(), clock, Arc::clone(&next)));
     let door = Arc::new(Door {
-        readers: Readers::new(hub_sender.clone()),
+        readers: Readers::new(to_hub.clone()),
         full,
         capacity: capacity.clients,
         open: Arc::new(AtomicUsize::new(0)),
@@ -235,7 +237,7 @@ pub fn start(config: &Config) -> Result<Running, StartError> {
     }
     let accepting = Arc::new(std::sync::Mutex::new(Some(accepting)));
     let for_datagrams = rendezvous.as_ref().map(udp::Service::stopper);
-    let stopper = Stopper { hub: hub_sender, listeners, accepting, rendezvous: for_datagrams };
+    let stopper = Stopper { hub: to_hub, listeners, accepting, rendezvous: for_datagrams };
     Ok(Running { addresses, framed, notes, stopper, hub, store, rendezvous })
 }
 

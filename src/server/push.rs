@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::hub::Input;
 use super::ids::{ConnId, IdMap};
+use super::inbox::ToHub;
 use super::session::READER_STACK_BYTES;
 use super::state::Outcome;
 use crate::clock::Clock;
@@ -51,7 +52,7 @@ pub(super) struct Job {
 }
 
 /// Starts the threads; each ends when the other end of the channel is gone.
-pub(super) fn start(clock: Clock, hub: &Sender<Input>) -> io::Result<Posts> {
+pub(super) fn start(clock: Clock, hub: &ToHub) -> io::Result<Posts> {
     let (jobs, from_hub) = unbounded();
     for _ in 0..THREADS {
         let (from_hub, hub) = (from_hub.clone(), hub.clone());
@@ -61,7 +62,7 @@ pub(super) fn start(clock: Clock, hub: &Sender<Input>) -> io::Result<Posts> {
     Ok(Posts::new(jobs))
 }
 
-fn carry(clock: Clock, jobs: &Receiver<Job>, hub: &Sender<Input>) {
+fn carry(clock: Clock, jobs: &Receiver<Job>, hub: &ToHub) {
     while let Ok(Job { conn, number, address, frame }) = jobs.recv() {
         let outcome = push(clock, address, &frame);
         log::debug!("push to {address} for connection {}: {outcome:?}", conn.0);

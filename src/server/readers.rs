@@ -8,10 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
-use super::hub::Input;
 use super::ids::ConnId;
+use super::inbox::ToHub;
 use super::session::{self, Connection, READER_STACK_BYTES};
 
 /// Threads that may wait for a connection; one more ends with its own.
@@ -31,7 +29,7 @@ pub(super) struct Arrival {
 /// Gives every connection a thread of its own.
 #[derive(Debug)]
 pub(super) struct Readers {
-    hub: Sender<Input>,
+    hub: ToHub,
     waiting: Arc<Waiting>,
 }
 
@@ -47,7 +45,7 @@ struct Seat {
 }
 
 impl Readers {
-    pub(super) fn new(hub: Sender<Input>) -> Self {
+    pub(super) fn new(hub: ToHub) -> Self {
         Self { hub, waiting: Arc::default() }
     }
 
@@ -113,24 +111,25 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::thread::ThreadId;
 
-    use crossbeam_channel::{Receiver, unbounded};
-
     use super::*;
     use crate::clock::Clock;
+    use crate::server::hub::Input;
+    use crate::server::inbox::{Inbox, inbox};
 
     /// Readers, and connections for them whose other ends are kept here.
     struct Stage {
         listener: TcpListener,
         readers: Readers,
-        inputs: Receiver<Input>,
+        inbox: Inbox,
         clock: Clock,
     }
 
     impl Stage {
         fn new() -> Self {
-            let (hub, inputs) = unbounded();
+            // More than the test has connections.
+            let (hub, inbox) = inbox(1024);
             let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
-            Self { listener, readers: Readers::new(hub), inputs, clock: Clock::start() }
+            Self { listener, readers: Readers::new(hub), inbox, clock: Clock::start() }
         }
 
         /// Has a new connection read: its other end, and which thread does it.
@@ -140,11 +139,12 @@ mod tests {
             let connection = Arc::new(Connection::new(stream, Arc::new(AtomicUsize::new(1))));
             let peer = Ipv4Addr::LOCALHOST.into();
             self.readers.read(Arrival { conn: ConnId(1), peer, connection }).expect("a thread");
-            let opened = self.inputs.iter().find_map(|input| match input {
-                Input::Opened { reader, .. } => Some(reader.id()),
-                _ => None,
-            });
-            (ours, opened.expect("a reader"))
+            loop {
+                if let Some(Input::Opened { reader, .. }) = self.inbox.wait(Duration::from_secs(1)) {
+                    return (ours, reader.id());
+                }
+                assert!(self.clock.now().elapsed < 20_000, "nobody reads it");
+            }
         }
 
         fn waiting(&self) -> usize {

@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
 use super::hub::Input;
 use super::ids::ConnId;
+use super::inbox::ToHub;
 use crate::wire::line::LINE_BYTES_MAX;
 
 /// Stack of a reader thread, in bytes. Untouched pages cost nothing; with less, a panic that
@@ -106,7 +105,7 @@ impl Deref for Chunk {
 }
 
 /// The life of a reader thread: one `Opened`, bytes, one `Ended`.
-pub(super) fn read(conn: ConnId, peer: IpAddr, connection: Arc<Connection>, hub: &Sender<Input>) {
+pub(super) fn read(conn: ConnId, peer: IpAddr, connection: Arc<Connection>, hub: &ToHub) {
     let reader = thread::current();
     let opened = Input::Opened { conn, peer, connection: Arc::clone(&connection), reader };
     if hub.send(opened).is_ok()
@@ -119,7 +118,7 @@ pub(super) fn read(conn: ConnId, peer: IpAddr, connection: Arc<Connection>, hub:
 /// The hub has ended; that is the only way in which sending to it fails.
 struct HubGone;
 
-fn read_to_end(conn: ConnId, connection: &Connection, hub: &Sender<Input>) -> Result<End, HubGone> {
+fn read_to_end(conn: ConnId, connection: &Connection, hub: &ToHub) -> Result<End, HubGone> {
     let hand_over = |bytes: &[u8]| hub.send(Input::Bytes(conn, Chunk::new(bytes))).map_err(|_| HubGone);
     let mut stream = &connection.stream;
     let mut small = [0; SMALL_READ_BYTES];
