@@ -158,7 +158,7 @@ impl Store {
             has_begun = true;
             let mut writer = Writer::new(transaction, ids, &mut mailboxes)?;
             records.iter().try_for_each(|record| writer.write(record))?;
-            writer.sweep_if_due()
+            writer.finish()
         });
         match result {
             Ok(()) => {

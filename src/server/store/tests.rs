@@ -294,6 +294,25 @@ fn a_page_of_long_texts_is_short_but_never_empty() {
 }
 
 #[test]
+fn a_large_batch_lies_in_the_file_in_its_order() {
+    let folder = Folder::new();
+    let (mut store, _) = folder.open();
+    let readers = ["yoda", "luke", "leia"];
+    let batch = (1..=100).map(|number| match message(readers[number as usize % 3], "hans", number, "hi") {
+        Record::Message { to, letter, .. } if number % 20 == 0 => {
+            Record::Message { to, letter, tag: Some(Tag { session: 7, line: number }) }
+        }
+        untagged => untagged,
+    });
+    store.commit(&batch.collect::<Vec<_>>()).unwrap();
+    let raw = folder.raw();
+    let mut statement = raw.prepare("SELECT number FROM messages ORDER BY id").unwrap();
+    let rows: Vec<i64> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows, (1..=100).collect::<Vec<_>>());
+    assert_eq!(numbers(&store.page(&name("yoda"), 90).unwrap()), [93, 96, 99]);
+}
+
+#[test]
 fn confirmed_deletes_exactly_what_was_read() {
     let mut store = in_memory();
     let batch: Vec<Record> = (1..=5).map(|number| message("yoda", "hans", number, "hi")).collect();
@@ -341,8 +360,11 @@ fn any_record() -> impl Strategy<Value = Record> {
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
+    // Some batches have more rows than are written at once.
+    let size = prop_oneof![4 => 1..6usize, 1 => 20..40usize];
+    let records = size.prop_flat_map(|size| collection::vec(any_record(), size));
     prop_oneof![
-        8 => (collection::vec(any_record(), 1..6), prop::bool::weighted(0.1)).prop_map(|(records, fails)| Act::Commit(records, fails)),
+        8 => (records, prop::bool::weighted(0.1)).prop_map(|(records, fails)| Act::Commit(records, fails)),
         1 => Just(Act::Sweep),
         1 => Just(Act::Forget),
         1 => Just(Act::Restart),

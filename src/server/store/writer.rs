@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement, ToSql, params};
 
 use super::error::StoreError;
 use super::letter::{checksum, scope_word};
@@ -25,6 +25,14 @@ const ADD_MESSAGE: &str = "
     INSERT INTO messages (id, receiver, number, sender, sent, again, text, crc, session, line, scope, receipt)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
     ON CONFLICT (sender, session, line, receiver) WHERE session IS NOT NULL DO NOTHING";
+
+/// Untagged messages written by one statement, which costs less than one for each.
+const ROWS_AT_ONCE: usize = 16;
+
+/// The same for messages without a tag, which cannot be there yet: for one, and for so many.
+static ADD_ROW: LazyLock<String> = LazyLock::new(|| add_rows(1));
+static ADD_ROWS: LazyLock<String> = LazyLock::new(|| add_rows(ROWS_AT_ONCE));
+
 const CHANGE_MESSAGE: &str = "
     UPDATE messages SET sender = ?2, sent = ?3, again = ?4, text = ?5, crc = ?6, scope = ?7, receipt = ?8
     WHERE id = ?1";
@@ -104,12 +112,46 @@ impl Message {
     }
 }
 
-/// Writes records within a transaction. After a failure its mailboxes are not those of the file.
+/// The row of an untagged message.
+struct Row {
+    row: i64,
+    receiver: i64,
+    crc: i64,
+    number: i64,
+    sender: i64,
+    scope: Option<Cow<'static, str>>,
+    letter: Arc<Letter>,
+}
+
+impl Row {
+    const COLUMNS: usize = 10;
+
+    /// Puts it in the place of the parameters that begin at `first`.
+    fn bind(&self, statement: &mut Statement<'_>, first: usize) -> rusqlite::Result<()> {
+        let Self { row, receiver, crc, number, sender, scope, letter } = self;
+        let (again, text) = (letter.road == Road::Again, letter.text.as_str());
+        let values: [&dyn ToSql; Self::COLUMNS] =
+            [row, receiver, number, sender, &letter.sent, &again, &text, crc, scope, &letter.receipt];
+        let mut places = (first..).zip(values);
+        places.try_for_each(|(place, value)| statement.raw_bind_parameter(place, value))
+    }
+}
+
+fn add_rows(count: usize) -> String {
+    let row = format!("({})", vec!["?"; Row::COLUMNS].join(", "));
+    let rows = vec![row; count].join(", ");
+    format!("INSERT INTO messages (id, receiver, number, sender, sent, again, text, crc, scope, receipt) VALUES {rows}")
+}
+
+/// Writes records within a transaction, up to [`Writer::finish`]. After a failure its mailboxes are
+/// not those of the file.
 pub(super) struct Writer<'a> {
     connection: &'a Connection,
     ids: &'a mut Ids,
     mailboxes: &'a mut Mailboxes,
     add_message: CachedStatement<'a>,
+    /// Messages, fewer than [`ROWS_AT_ONCE`], that are written before anything else is done with messages.
+    gathered: Vec<Row>,
 }
 
 impl<'a> Writer<'a> {
@@ -119,7 +161,7 @@ impl<'a> Writer<'a> {
         mailboxes: &'a mut Mailboxes,
     ) -> rusqlite::Result<Self> {
         let add_message = connection.prepare_cached(ADD_MESSAGE)?;
-        Ok(Self { connection, ids, mailboxes, add_message })
+        Ok(Self { connection, ids, mailboxes, add_message, gathered: Vec::new() })
     }
 
     fn id(&mut self, user: &UserName) -> rusqlite::Result<i64> {
@@ -221,7 +263,16 @@ impl<'a> Writer<'a> {
     fn add(&mut self, receiver: i64, crc: i64, message: &Message) -> rusqlite::Result<Option<i64>> {
         let row = self.mailboxes.next_row();
         let &Message { ref letter, number, sender, ref scope, tag } = message;
-        let (again, text, (session, line)) = (letter.road == Road::Again, letter.text.as_str(), tag.unzip());
+        let Some((session, line)) = tag else {
+            let (scope, letter) = (scope.clone(), Arc::clone(letter));
+            self.gathered.push(Row { row, receiver, crc, number, sender, scope, letter });
+            if self.gathered.len() == ROWS_AT_ONCE {
+                self.write_gathered()?;
+            }
+            return Ok(Some(row));
+        };
+        self.write_gathered()?;
+        let (again, text) = (letter.road == Road::Again, letter.text.as_str());
         let sent = letter.sent;
         let values =
             params![row, receiver, number, sender, sent, again, text, crc, session, line, scope, letter.receipt];
@@ -232,21 +283,38 @@ impl<'a> Writer<'a> {
         Ok(is_new.then_some(row))
     }
 
+    fn write_gathered(&mut self) -> rusqlite::Result<()> {
+        let is_full = self.gathered.len() == ROWS_AT_ONCE;
+        let (sql, at_once) = if is_full { (&ADD_ROWS, ROWS_AT_ONCE) } else { (&ADD_ROW, 1) };
+        for rows in self.gathered.chunks(at_once) {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            for (row, first) in rows.iter().zip((1..).step_by(Row::COLUMNS)) {
+                row.bind(&mut statement, first)?;
+            }
+            statement.raw_execute()?;
+        }
+        self.gathered.clear();
+        Ok(())
+    }
+
     /// Puts a message in the place of what has its number; that keeps its tag.
-    fn change(&self, row: i64, crc: i64, message: &Message) -> rusqlite::Result<Option<i64>> {
+    fn change(&mut self, row: i64, crc: i64, message: &Message) -> rusqlite::Result<Option<i64>> {
+        self.write_gathered()?;
         let Message { letter, sender, scope, .. } = message;
         let (again, text) = (letter.road == Road::Again, letter.text.as_str());
         self.execute(CHANGE_MESSAGE, params![row, sender, letter.sent, again, text, crc, scope, letter.receipt])?;
         Ok(Some(row))
     }
 
-    /// Deletes the messages that were read if there are too many of them.
-    pub(super) fn sweep_if_due(&mut self) -> Result<(), StoreError> {
+    /// Writes what is left, and deletes the messages that were read if there are too many of them.
+    pub(super) fn finish(&mut self) -> Result<(), StoreError> {
+        self.write_gathered()?;
         if self.mailboxes.is_sweep_due() { self.sweep() } else { Ok(()) }
     }
 
     /// Deletes the messages that were read.
     pub(super) fn sweep(&mut self) -> Result<(), StoreError> {
+        self.write_gathered()?;
         let rows = self.mailboxes.sweep();
         if self.mailboxes.is_empty() {
             // SQLite gives up the whole table without a look at its rows.
@@ -257,6 +325,7 @@ impl<'a> Writer<'a> {
     }
 
     fn delete(&mut self, rows: Vec<RangeInclusive<i64>>) -> Result<(), StoreError> {
+        self.write_gathered()?;
         let mut statement = self.connection.prepare_cached(DROP_MESSAGES)?;
         for run in rows {
             statement.execute([run.start(), run.end()])?;
