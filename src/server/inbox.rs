@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::hub::Input;
 
@@ -41,10 +41,14 @@ struct Bell {
     hub: OnceLock<Thread>,
 }
 
+/// The hub has ended; that is the only way in which sending to it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct HubGone;
+
 impl ToHub {
-    /// Fails only if the hub has ended.
-    pub(super) fn send(&self, input: Input) -> Result<(), SendError<Input>> {
-        self.inputs.send(input)?;
+    /// Waits while the inbox is full.
+    pub(super) fn send(&self, input: Input) -> Result<(), HubGone> {
+        self.inputs.send(input).map_err(|_| HubGone)?;
         // The hub sets the bell and then looks into the channel once more; here it is the other way
         // round. With a fence between the two on either side, one of them sees what the other did.
         fence(Ordering::SeqCst);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::hub::Input;
 use super::ids::ConnId;
-use super::inbox::ToHub;
+use super::inbox::{HubGone, ToHub};
 use crate::wire::line::LINE_BYTES_MAX;
 
 /// Stack of a reader thread, in bytes. Untouched pages cost nothing; with less, a panic that
@@ -115,11 +115,8 @@ pub(super) fn read(conn: ConnId, peer: IpAddr, connection: Arc<Connection>, hub:
     }
 }
 
-/// The hub has ended; that is the only way in which sending to it fails.
-struct HubGone;
-
 fn read_to_end(conn: ConnId, connection: &Connection, hub: &ToHub) -> Result<End, HubGone> {
-    let hand_over = |bytes: &[u8]| hub.send(Input::Bytes(conn, Chunk::new(bytes))).map_err(|_| HubGone);
+    let hand_over = |bytes: &[u8]| hub.send(Input::Bytes(conn, Chunk::new(bytes)));
     let mut stream = &connection.stream;
     let mut small = [0; SMALL_READ_BYTES];
     let mut large = None;

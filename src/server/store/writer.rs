@@ -138,7 +138,7 @@ impl Row {
 }
 
 fn add_rows(count: usize) -> String {
-    let row = format!("({})", vec!["?"; Row::COLUMNS].join(", "));
+    let row = format!("({})", ["?"; Row::COLUMNS].join(", "));
     let rows = vec![row; count].join(", ");
     format!("INSERT INTO messages (id, receiver, number, sender, sent, again, text, crc, scope, receipt) VALUES {rows}")
 }
